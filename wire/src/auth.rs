@@ -1,0 +1,63 @@
+//! The bytes that a device signs to register or log in. A signature is good for one nonce on one connection.
+//!
+//! | field | bytes |
+//! |---|---|
+//! | context: `columba/1 login` or `columba/1 register`, then a zero byte | 16 or 19 |
+//! | nonce of the `Challenge` | 32 |
+//! | binding kind (the number of `ChannelBinding`) | 1 |
+//! | binding data, empty for `NONE` | 0 or 32 |
+//! | login: user id, device id big-endian | 20 |
+//! | register: device key, handle | 32 + length of the handle |
+
+use crate::{DeviceAddress, v1::ChannelBinding};
+
+/// Label of the TLS exporter used as channel binding (RFC 9266).
+pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// Bytes of a nonce.
+pub const NONCE_BYTES: usize = 32;
+
+/// What a connection's signature is bound to: the kind and its data (32 bytes, or none).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Which kind the client chose.
+    pub kind: ChannelBinding,
+    /// 32 bytes; `None` for [`ChannelBinding::None`].
+    pub data: Option<[u8; 32]>,
+}
+
+impl Binding {
+    /// For plain connections.
+    pub const NONE: Self = Self { kind: ChannelBinding::None, data: None };
+
+    fn append_to(&self, out: &mut Vec<u8>) {
+        let kind = match self.kind {
+            ChannelBinding::None => 0,
+            ChannelBinding::TlsExporter => 1,
+            ChannelBinding::ServerCertificate => 2,
+        };
+        out.push(kind);
+        if let Some(data) = &self.data {
+            out.extend_from_slice(data);
+        }
+    }
+}
+
+/// The bytes signed by `Login`.
+pub fn login_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, address: DeviceAddress) -> Vec<u8> {
+    let mut out = b"columba/1 login\0".to_vec();
+    out.extend_from_slice(nonce);
+    binding.append_to(&mut out);
+    out.extend_from_slice(address.user.as_bytes());
+    out.extend_from_slice(&address.device.get().to_be_bytes());
+    out
+}
+
+/// The bytes signed by `Register`.
+pub fn register_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: &[u8; 32], handle: &str) -> Vec<u8> {
+    let mut out = b"columba/1 register\0".to_vec();
+    out.extend_from_slice(nonce);
+    binding.append_to(&mut out);
+    out.extend_from_slice(device_key);
+    out.extend_from_slice(handle.as_bytes());
+    out
+}

@@ -1,0 +1,52 @@
+//! Every limit a client can meet, with unit, reason, and what happens beyond it. `PROTOCOL.md` repeats the table.
+
+/// Bytes of one frame, encoded. A longer one ends the connection with `FRAME_TOO_LARGE`: its end cannot be trusted.
+pub const FRAME_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of a message body. Beyond: `BODY_TOO_LARGE`. Media goes elsewhere.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a frame before login: nothing that a stranger has to say is longer. Beyond: the connection is closed.
+pub const FRAME_BYTES_UNAUTHENTICATED_MAX: usize = 8 * 1024;
+/// Protocol versions in a `Hello`.
+pub const VERSIONS_MAX: usize = 16;
+/// Bytes of the agent's name in a `Hello`.
+pub const AGENT_BYTES_MAX: usize = 64;
+/// Bytes of a handle, least.
+pub const HANDLE_BYTES_MIN: usize = 3;
+/// Bytes of a handle, most.
+pub const HANDLE_BYTES_MAX: usize = 32;
+/// Bytes of an invite code or JWT.
+pub const CREDENTIAL_BYTES_MAX: usize = 4 * 1024;
+/// Sends of one session that may be unanswered. Beyond: `TOO_MANY_IN_FLIGHT`, retryable.
+///
+/// The server remembers `DEDUP_WINDOW` client seqs per device and chat, so a retry of any unanswered send is recognised.
+pub const SENDS_IN_FLIGHT_MAX: usize = 64;
+/// Client seqs remembered per device and chat.
+pub const DEDUP_WINDOW: usize = 64;
+const _: () = assert!(SENDS_IN_FLIGHT_MAX <= DEDUP_WINDOW, "a retry of an unanswered send must be recognised");
+/// Delivered and unacknowledged messages of one session before the server holds the rest back in the inbox.
+pub const UNACKED_MAX: usize = 256;
+/// Bytes of delivered and not yet written frames of one session; beyond, the live push stops and the rest waits in
+/// the inbox.
+pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;
+/// Milliseconds for a peer that reads nothing while its outbox is full; then the connection is closed.
+pub const OUTBOX_STALL_MS_MAX: u64 = 30_000;
+/// Messages in one history page.
+pub const HISTORY_PAGE_MAX: u32 = 100;
+/// Bytes of bodies in one history page; a page ends early at this size.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 96 * 1024;
+/// Users in one presence subscription. Beyond: `TOO_MANY_SUBSCRIPTIONS`.
+pub const PRESENCE_SUBSCRIPTIONS_MAX: usize = 256;
+/// Milliseconds between heartbeats of a client.
+pub const HEARTBEAT_MS: u32 = 30_000;
+/// Milliseconds without any frame after which a session is dead: two missed heartbeats and a half.
+pub const HEARTBEAT_DEADLINE_MS: u64 = 75_000;
+/// Milliseconds for the TLS handshake.
+pub const TLS_HANDSHAKE_MS_MAX: u64 = 5_000;
+/// Milliseconds from accept to login; then the connection is closed with `LOGIN_TIMEOUT`.
+pub const LOGIN_MS_MAX: u64 = 10_000;
+/// Failed logins or registrations on one connection; then it is closed.
+pub const LOGIN_ATTEMPTS_MAX: u32 = 3;
+/// Milliseconds for a frame, once begun, to arrive whole.
+pub const FRAME_MS_MAX: u64 = 10_000;
+/// Sessions of one user, open at a time over all devices. One device has one session: a newer one replaces it.
+pub const SESSIONS_PER_USER_MAX: usize = 10;
