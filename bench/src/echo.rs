@@ -1,0 +1,241 @@
+//! (D) The floor's server: Columba's transports, libraries and traffic with nothing behind them, or one raw durable
+//! write per batch.
+//!
+//! One thread. A message goes to the partner, a reply to its sender, an acknowledgement nowhere. Pairs that ask for it
+//! wait for a group commit: what has come in since the last write is written in one, then forwarded.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, ensure};
+use bytes::{Buf as _, Bytes};
+use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::{LocalSet, spawn_local, yield_now},
+};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_tungstenite::accept_async;
+
+use crate::{
+    load::{
+        Link,
+        dialect::{ECHO_HELLO, ECHO_MESSAGE, ECHO_REPLY, echo_short},
+        quic::QuicLink,
+        websocket::WebSocketLink,
+    },
+    node::Ready,
+    raw::{RawFile, WRITE_BYTES_MAX},
+    tls,
+};
+
+/// Bytes that a journal adds to each message: a record's header.
+const RECORD_HEADER_BYTES: usize = 29;
+
+/// How to start it.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Directory for the certificate and the raw file.
+    #[arg(long)]
+    dir: PathBuf,
+}
+
+/// Serves until its standard input ends.
+///
+/// # Errors
+/// It cannot listen or write.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(options))
+}
+
+async fn serve(options: &Options) -> anyhow::Result<()> {
+    let certificate = options.dir.join("echo-cert.pem");
+    let (secure_config, quic_config) = tls::server(&certificate)?;
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let plain = TcpListener::bind(any).await?;
+    let secure = TcpListener::bind(any).await?;
+    let quic_config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(quic_config)?));
+    let quic = Endpoint::server(quic_config, secure.local_addr()?)?;
+    let ready = Ready { listening: secure.local_addr()?, plain: plain.local_addr()?, certificate };
+
+    let hub = Rc::new(Hub::default());
+    let file = RawFile::create(&options.dir, "echo-raw")?;
+    let committing = spawn_local(Rc::clone(&hub).commit(file));
+    println!("{}", serde_json::to_string(&ready)?);
+    std::io::stdout().flush()?;
+
+    let acceptor = TlsAcceptor::from(Arc::new(secure_config));
+    spawn_local(accept_plain(plain, Rc::clone(&hub)));
+    spawn_local(accept_secure(secure, acceptor, Rc::clone(&hub)));
+    spawn_local(accept_quic(quic, hub));
+    committing.await?
+}
+
+async fn accept_plain(listener: TcpListener, hub: Rc<Hub>) -> anyhow::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let hub = Rc::clone(&hub);
+        spawn_local(async move {
+            stream.set_nodelay(true)?;
+            hub.serve(Link::Plain(Box::new(WebSocketLink::<TcpStream>::accepted(accept_async(stream).await?)))).await
+        });
+    }
+}
+
+async fn accept_secure(listener: TcpListener, acceptor: TlsAcceptor, hub: Rc<Hub>) -> anyhow::Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let (hub, acceptor) = (Rc::clone(&hub), acceptor.clone());
+        spawn_local(async move {
+            stream.set_nodelay(true)?;
+            let stream = accept_async(TlsStream::from(acceptor.accept(stream).await?)).await?;
+            hub.serve(Link::Secure(Box::new(WebSocketLink::accepted(stream)))).await
+        });
+    }
+}
+
+async fn accept_quic(endpoint: Endpoint, hub: Rc<Hub>) {
+    while let Some(incoming) = endpoint.accept().await {
+        let hub = Rc::clone(&hub);
+        spawn_local(async move {
+            let connection = incoming.await?;
+            let (send, receive) = connection.accept_bi().await?;
+            hub.serve(Link::Quic(Box::new(QuicLink::accepted(connection, send, receive)))).await
+        });
+    }
+}
+
+/// What waits for a connection to be written.
+#[derive(Default)]
+struct Outbox {
+    frames: RefCell<Vec<Bytes>>,
+    is_filled: Notify,
+}
+
+impl Outbox {
+    fn push(&self, frame: Bytes) {
+        self.frames.borrow_mut().push(frame);
+        self.is_filled.notify_one();
+    }
+}
+
+/// A message on its way.
+struct Forward {
+    from: Rc<Outbox>,
+    to: Rc<Outbox>,
+    message: Bytes,
+    reply: Bytes,
+}
+
+impl Forward {
+    fn carry_out(self) {
+        self.to.push(self.message);
+        self.from.push(self.reply);
+    }
+}
+
+/// Who talks to whom, and what waits for the disk.
+#[derive(Default)]
+struct Hub {
+    sides: RefCell<BTreeMap<(u32, u8), Rc<Outbox>>>,
+    pending: RefCell<Vec<Forward>>,
+    is_pending: Notify,
+}
+
+impl Hub {
+    /// Group commit without a timer. The write blocks the thread: a hop to another would make the floor slower.
+    async fn commit(self: Rc<Self>, mut file: RawFile) -> anyhow::Result<()> {
+        loop {
+            self.is_pending.notified().await;
+            while !self.pending.borrow().is_empty() {
+                let batch = self.take_batch();
+                file.write_durable(batch.iter().map(|forward| forward.message.len() + RECORD_HEADER_BYTES).sum())?;
+                batch.into_iter().for_each(Forward::carry_out);
+                yield_now().await;
+            }
+        }
+    }
+
+    fn take_batch(&self) -> Vec<Forward> {
+        let mut pending = self.pending.borrow_mut();
+        let mut bytes = 0;
+        let fits = pending.iter().take_while(|forward| {
+            bytes += forward.message.len() + RECORD_HEADER_BYTES;
+            bytes <= WRITE_BYTES_MAX
+        });
+        let count = fits.count();
+        pending.drain(..count).collect()
+    }
+
+    async fn serve(self: Rc<Self>, mut link: Link) -> anyhow::Result<()> {
+        let mut frames = Vec::new();
+        link.receive(&mut frames).await?;
+        let mut hello = frames.pop().context("a receive brings a frame")?;
+        ensure!(hello.try_get_u8()? == ECHO_HELLO, "a connection begins with a hello");
+        let (pair, side, commits) = (hello.try_get_u32_le()?, hello.try_get_u8()?, hello.try_get_u8()? != 0);
+        let own = Rc::new(Outbox::default());
+        self.sides.borrow_mut().insert((pair, side), Rc::clone(&own));
+        own.push(echo_short(ECHO_REPLY, 0));
+        let result = self.forward(&mut link, pair, side, commits, &own).await;
+        self.sides.borrow_mut().remove(&(pair, side));
+        result
+    }
+
+    async fn forward(
+        &self,
+        link: &mut Link,
+        pair: u32,
+        side: u8,
+        commits: bool,
+        own: &Rc<Outbox>,
+    ) -> anyhow::Result<()> {
+        let mut partner = None;
+        let mut frames = Vec::new();
+        loop {
+            tokio::select! {
+                received = link.receive(&mut frames) => received?,
+                () = own.is_filled.notified() => {}
+            }
+            for message in frames.drain(..) {
+                if message.first() != Some(&ECHO_MESSAGE) {
+                    continue;
+                }
+                if partner.is_none() {
+                    partner = self.sides.borrow().get(&(pair, 1 - side)).cloned();
+                }
+                let to = Rc::clone(partner.as_ref().context("the partner is not there")?);
+                let seq = message.get(1..9).context("a message names its seq")?;
+                let reply = echo_short(ECHO_REPLY, u64::from_le_bytes(seq.try_into()?));
+                let forward = Forward { from: Rc::clone(own), to, message, reply };
+                if commits {
+                    self.pending.borrow_mut().push(forward);
+                } else {
+                    forward.carry_out();
+                }
+            }
+            if commits && !self.pending.borrow().is_empty() {
+                self.is_pending.notify_one();
+            }
+            let outgoing = std::mem::take(&mut *own.frames.borrow_mut());
+            if !outgoing.is_empty() {
+                for frame in outgoing {
+                    link.feed(frame).await?;
+                }
+                link.flush().await?;
+            }
+        }
+    }
+}

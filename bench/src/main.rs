@@ -1,0 +1,59 @@
+//! Load generator, floors and journal benchmark of Columba.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`deliver`] | `columba-bench deliver`: a real node under load, beside its floors, run by run |
+//! | [`journal`] | `columba-bench journal`: a journal commit against one raw durable write of the same size |
+//! | [`load`] | lean clients over WebSocket, TLS WebSocket and QUIC; open-loop latency, closed-window throughput |
+//! | [`echo`] | the floor's server: the same transports and frames, with nothing (or one raw write) behind them |
+//! | [`raw`] | the floor's disk: `O_DIRECT`, one `RWF_DSYNC` write into a zeroed file |
+//! | [`node`] | child processes: start, wait until ready, metrics, CPU, stop |
+//! | [`tls`] | the pinned certificate, configurations for both sides |
+//! | [`clock`] | monotonic time and a ticker without a millisecond's grain |
+//! | [`report`] | percentiles, medians over runs, facts of the machine, the table |
+//!
+//! Invariants
+//! - Every figure of a run is measured between the same floors of the same run: machines are shared and noisy, ratios last.
+//! - Latency counts from the intended time of a send, so a stalled sender cannot hide a stall.
+//! - A child process is stopped however the run ends.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
+#![forbid(unsafe_code)]
+
+mod clock;
+mod deliver;
+mod echo;
+mod journal;
+mod load;
+mod node;
+mod raw;
+mod report;
+mod tls;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "columba-bench", about = "Measures Columba against the floors of the machine it runs on")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send-to-deliver latency at a fixed rate, and the most durable messages a second, of a real node.
+    Deliver(deliver::Options),
+    /// Journal commits against raw durable writes of the same size.
+    Journal(journal::Options),
+    /// The floor's server; started by `deliver`.
+    #[command(hide = true)]
+    EchoServer(echo::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Deliver(options) => deliver::run(&options),
+        Command::Journal(options) => journal::run(&options),
+        Command::EchoServer(options) => echo::run(&options),
+    }
+}

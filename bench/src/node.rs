@@ -1,0 +1,257 @@
+//! (D) Child processes: the node and the echo server. Started, awaited, asked what they spent, stopped.
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::{SECOND_NS, now_ns},
+    load::Target,
+    report::number,
+    tls,
+};
+
+/// Nanoseconds for a graceful end; then the process is killed.
+const STOP_NS_MAX: u64 = 15 * SECOND_NS;
+
+/// The line that a server prints first, once it listens.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// TLS WebSocket by TCP, QUIC by UDP.
+    pub(crate) listening: SocketAddr,
+    /// Plain WebSocket.
+    pub(crate) plain: SocketAddr,
+    /// PEM file.
+    pub(crate) certificate: PathBuf,
+}
+
+/// What a server spent, in all or for each delivered message.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Usage {
+    /// Microseconds of CPU, user and kernel.
+    pub(crate) cpu_us: f64,
+    /// Durable writes of the journal.
+    pub(crate) journal_writes: f64,
+    /// Bytes of them, padding included.
+    pub(crate) journal_bytes: f64,
+    /// Messages pushed.
+    pub(crate) delivers: f64,
+    /// Entries written to inboxes: 0 while every recipient acknowledges at once.
+    pub(crate) inbox_appends: f64,
+}
+
+impl Usage {
+    fn map(&self, other: &Self, with: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            cpu_us: with(self.cpu_us, other.cpu_us),
+            journal_writes: with(self.journal_writes, other.journal_writes),
+            journal_bytes: with(self.journal_bytes, other.journal_bytes),
+            delivers: with(self.delivers, other.delivers),
+            inbox_appends: with(self.inbox_appends, other.inbox_appends),
+        }
+    }
+
+    /// What came on top of `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        self.map(before, |now, then| now - then)
+    }
+
+    /// For each of `count`.
+    pub(crate) fn per(&self, count: f64) -> Self {
+        self.map(self, |total, _| total / count)
+    }
+}
+
+/// A server process; stopped when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+    metrics: Option<SocketAddr>,
+    /// Where it listens.
+    pub(crate) target: Target,
+}
+
+impl Process {
+    /// Starts `command`, waits for its first line, and keeps what it logs in `log`.
+    ///
+    /// # Errors
+    /// It ended, or said something else; the message holds the end of its log.
+    pub(crate) fn start(mut command: Command, log: &Path, has_metrics: bool) -> anyhow::Result<Self> {
+        let log_file = OpenOptions::new().create(true).append(true).open(log)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
+        let mut child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+        let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let ready = (|| {
+            let mut line = String::new();
+            output.read_line(&mut line)?;
+            let ready: Ready = serde_json::from_str(&line).with_context(|| format!("its first line is {line:?}"))?;
+            let certificate = tls::certificate(&ready.certificate).context("its certificate")?;
+            anyhow::Ok((Target { secure: ready.listening, plain: ready.plain, certificate }, ready.plain))
+        })();
+        // Nobody reads what it prints later; it must not wait for that either.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        match ready {
+            Ok((target, plain)) => {
+                Ok(Self { child, log: log.to_owned(), metrics: has_metrics.then_some(plain), target })
+            }
+            Err(error) => {
+                stop(&mut child);
+                let log = std::fs::read_to_string(log).unwrap_or_default();
+                let tail = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>();
+                Err(error.context(format!("{command:?} did not start; it logged\n{}", tail.join("\n"))))
+            }
+        }
+    }
+
+    /// Whether it still runs; its log's name otherwise.
+    ///
+    /// # Errors
+    /// It ended.
+    pub(crate) fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the server ended ({status}); its log is {}", self.log.display());
+        }
+        Ok(())
+    }
+
+    /// What it has spent so far.
+    ///
+    /// # Errors
+    /// It ended, or its metrics do not answer.
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
+        let cpu_us = cpu_us(&self.child.id().to_string())?;
+        let Some(address) = self.metrics else {
+            return Ok(Usage { cpu_us, ..Usage::default() });
+        };
+        let metrics = scrape(address)?;
+        let sum = |name: &str| metrics.get(name).copied().unwrap_or_default();
+        Ok(Usage {
+            cpu_us,
+            journal_writes: sum("columba_journal_writes_total"),
+            journal_bytes: sum("columba_journal_bytes_total"),
+            delivers: sum("columba_delivers_total"),
+            inbox_appends: sum("columba_inbox_appends_total"),
+        })
+    }
+
+    /// Microseconds of CPU of this very process.
+    ///
+    /// # Errors
+    /// The kernel shows no `/proc`.
+    pub(crate) fn own_cpu_us() -> anyhow::Result<f64> {
+        cpu_us("self")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        stop(&mut self.child);
+    }
+}
+
+/// Asks to end, waits, kills.
+fn stop(child: &mut Child) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid
+        && matches!(child.try_wait(), Ok(None))
+        && kill_process(pid, Signal::TERM).is_ok()
+    {
+        let limit = now_ns() + STOP_NS_MAX;
+        while now_ns() < limit && matches!(child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    // Both fail where it ended already, which is what they are for.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// User and kernel time of a process, to a hundredth of a second.
+fn cpu_us(pid: &str) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold blanks and brackets: count fields from behind its last bracket.
+    let (_, fields) = stat.rsplit_once(')').context("a process's stat has a name")?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(number(ticks) * 1e6 / number(rustix::param::clock_ticks_per_second()))
+}
+
+/// The node's metrics, summed over labels.
+fn scrape(address: SocketAddr) -> anyhow::Result<BTreeMap<String, f64>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "metrics: {}", answer.lines().next().unwrap_or_default());
+    Ok(sum_by_name(&answer))
+}
+
+fn sum_by_name(text: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("columba_")) {
+        let Some((series, value)) = line.rsplit_once(' ') else { continue };
+        let name = series.split('{').next().unwrap_or(series);
+        if let Ok(value) = value.trim().parse::<f64>() {
+            *sums.entry(name.to_owned()).or_insert(0.0) += value;
+        }
+    }
+    sums
+}
+
+/// Where the node's binary is built: beside this program's own.
+///
+/// # Errors
+/// This program does not know where it is.
+pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().and_then(Path::parent).context("this program lies in a target directory")?.to_owned())
+}
+
+/// The node's binary: `given`, or the release build beside this program, brought up to date where cargo is at hand.
+///
+/// # Errors
+/// It does not exist and cannot be built.
+pub(crate) fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(given.to_owned());
+    }
+    let target_dir = target_dir()?;
+    let binary = target_dir.join("release/columba");
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let status = Command::new(cargo)
+            .args(["build", "--release", "-p", "columba-server", "--target-dir"])
+            .arg(&target_dir)
+            .status()?;
+        ensure!(status.success(), "the node does not build");
+    }
+    ensure!(binary.exists(), "no node at {}: build it with --release, or name one with --node", binary.display());
+    Ok(binary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_over_cores() {
+        let text = "HTTP/1.1 200 OK\r\n\r\n# TYPE columba_sent_total counter\n\
+                    columba_sent_total{core=\"0\"} 3\ncolumba_sent_total{core=\"1\"} 4\ncolumba_up 1\nother 9\n";
+        let sums = sum_by_name(text);
+        assert_eq!((sums["columba_sent_total"], sums["columba_up"], sums.len()), (7.0, 1.0, 2));
+    }
+
+    #[test]
+    fn the_cpu_of_this_process_can_be_read() {
+        assert!(Process::own_cpu_us().unwrap() >= 0.0);
+    }
+}
