@@ -127,6 +127,7 @@ struct Report<'a> {
 /// # Errors
 /// A server failed, a message went missing, or the disk does not take direct writes.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    node::pass_on_signals()?;
     let parent = match &options.dir {
         Some(dir) => dir.clone(),
         None => node::target_dir()?.join("bench"),

@@ -7,12 +7,14 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     clock::{SECOND_NS, now_ns},
@@ -90,6 +92,7 @@ impl Process {
         let log_file = OpenOptions::new().create(true).append(true).open(log)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log_file);
         let mut child = command.spawn().with_context(|| format!("start {}", command.get_program().display()))?;
+        running().extend(pid(&child));
         let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let ready = (|| {
             let mut line = String::new();
@@ -106,20 +109,18 @@ impl Process {
             }
             Err(error) => {
                 stop(&mut child);
-                let log = std::fs::read_to_string(log).unwrap_or_default();
-                let tail = log.lines().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>();
-                Err(error.context(format!("{command:?} did not start; it logged\n{}", tail.join("\n"))))
+                Err(error.context(format!("{command:?} did not start; it logged\n{}", tail(log))))
             }
         }
     }
 
-    /// Whether it still runs; its log's name otherwise.
+    /// Whether it still runs; the end of its log otherwise.
     ///
     /// # Errors
     /// It ended.
     pub(crate) fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("the server ended ({status}); its log is {}", self.log.display());
+            bail!("the server ended ({status}); it logged\n{}", tail(&self.log));
         }
         Ok(())
     }
@@ -159,10 +160,53 @@ impl Drop for Process {
     }
 }
 
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines().collect::<Vec<_>>();
+    lines[lines.len().saturating_sub(8)..].join("\n")
+}
+
+/// Children that run now: an interrupt of this program ends them too.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// From now on an interrupt or a request to end is passed on to the children before this program ends.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn pass_on_signals() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let guard = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(guard);
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        for &pid in &*running() {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+fn running() -> MutexGuard<'static, Vec<Pid>> {
+    RUNNING.lock().expect("no thread panics while it holds the list")
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
 /// Asks to end, waits, kills.
 fn stop(child: &mut Child) {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    if let Some(pid) = pid
+    if let Some(pid) = pid(child)
         && matches!(child.try_wait(), Ok(None))
         && kill_process(pid, Signal::TERM).is_ok()
     {
@@ -171,6 +215,8 @@ fn stop(child: &mut Child) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+    let own = pid(child);
+    running().retain(|&running| Some(running) != own);
     // Both fail where it ended already, which is what they are for.
     let _ = child.kill();
     let _ = child.wait();
