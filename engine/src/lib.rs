@@ -17,6 +17,7 @@ pub mod ids;
 pub mod journal;
 pub mod limits;
 pub mod partition;
+pub mod planted;
 pub mod table;
 pub mod tree;
 

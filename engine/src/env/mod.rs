@@ -10,15 +10,20 @@
 //! | [`sim_disk`] | in memory, with seeded faults and a crash at any operation |
 //! | [`clock`] | [`Clock`] and [`Instant`] |
 //! | [`rng`] | the seeded generator |
+//! | [`executor`] | polls futures without a runtime |
 
 pub mod buffer;
 pub mod clock;
 pub mod disk;
+pub mod executor;
 pub mod probe;
 pub mod rng;
 pub mod sim_disk;
 pub mod thread_disk;
 pub mod uring;
+
+#[cfg(test)]
+mod disk_contract;
 
 pub use buffer::AlignedBuf;
 pub use clock::{Clock, Instant};

@@ -1,0 +1,348 @@
+//! What may be asked of a partition. A Raft entry holds one or more commands, applied in order.
+//!
+//! | entry | `[command]...` | command | `[kind u8][len u32][fields]` |
+//!
+//! Invariants
+//! - Everything a command depends on beyond the partition's state is in the command: time and ids are put in by the
+//!   leader before it proposes.
+//! - [`decode_entry`] is total: what a damaged entry holds is an error, never a panic.
+
+use bytes::Bytes;
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
+
+use super::codec::{Put as _, Take};
+use crate::error::{Error, Result};
+
+/// A change of a partition's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// First step of a registration, in the handle's partition: reserves the handle for a user id.
+    ClaimHandle {
+        /// The handle, valid.
+        handle: String,
+        /// The id to give where the handle is free.
+        user: UserId,
+        /// The device that registers.
+        device_key: [u8; 32],
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// Second step, in the user's partition: makes the user with its first device.
+    CreateUser {
+        /// The id from the first step.
+        user: UserId,
+        /// The handle.
+        handle: String,
+        /// Ed25519 public key of the first device.
+        device_key: [u8; 32],
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// Third step, in the handle's partition: the reservation becomes final.
+    ConfirmHandle {
+        /// The handle.
+        handle: String,
+        /// Who has it.
+        user: UserId,
+    },
+    /// Stores a message in a 1:1 chat, which it creates where it is the first.
+    Send {
+        /// `ChatId::direct` of sender and peer.
+        chat: ChatId,
+        /// The other member (or the sender, in a chat with oneself).
+        peer: UserId,
+        /// The sending device.
+        sender: DeviceAddress,
+        /// The device's number for it.
+        client_seq: ClientSeq,
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
+        /// Opaque to the server.
+        body: Bytes,
+    },
+    /// Moves fan-out cursors and delivered watermarks of members, in the chats' partition.
+    Advance(Vec<Progress>),
+    /// Moves a member's read watermark.
+    MarkRead {
+        /// The chat.
+        chat: ChatId,
+        /// Who has read.
+        user: UserId,
+        /// Up to here.
+        seq: MessageSeq,
+    },
+    /// Appends references to the inboxes of devices, in their users' partition.
+    AppendInbox(Vec<InboxAppend>),
+    /// Moves the watermark of a device's inbox: everything up to `position` is done with.
+    TrimInbox {
+        /// Whose inbox.
+        device: DeviceAddress,
+        /// The last position that is done with.
+        position: u64,
+    },
+    /// Remembers when users were last online.
+    SetLastSeen(Vec<(UserId, u64)>),
+}
+
+/// How far a member of a chat is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The chat.
+    pub chat: ChatId,
+    /// The member.
+    pub user: UserId,
+    /// Each of the member's devices has acknowledged, or has in its inbox, everything up to here.
+    pub covered: MessageSeq,
+    /// A device of the member has acknowledged everything up to here.
+    pub delivered: MessageSeq,
+}
+
+/// A reference to append to an inbox: messages `from..=to` of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxAppend {
+    /// Whose inbox.
+    pub device: DeviceAddress,
+    /// The chat.
+    pub chat: ChatId,
+    /// First message.
+    pub from: MessageSeq,
+    /// Last message, not below `from`.
+    pub to: MessageSeq,
+}
+
+const CLAIM_HANDLE: u8 = 1;
+const CREATE_USER: u8 = 2;
+const CONFIRM_HANDLE: u8 = 3;
+const SEND: u8 = 4;
+const ADVANCE: u8 = 5;
+const MARK_READ: u8 = 6;
+const APPEND_INBOX: u8 = 7;
+const TRIM_INBOX: u8 = 8;
+const SET_LAST_SEEN: u8 = 9;
+
+impl Command {
+    /// Appends the command to an entry.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.put_u8(self.kind());
+        let len_at = out.len();
+        out.put_u32(0);
+        self.encode_fields(out);
+        let len = u32::try_from(out.len() - len_at - 4).expect("commands are far below 4 GiB");
+        out[len_at..len_at + 4].copy_from_slice(&len.to_le_bytes());
+    }
+
+    /// Bytes of the command in an entry, at most.
+    pub fn encoded_bytes_max(&self) -> usize {
+        match self {
+            Self::Send { body, .. } => 96 + body.len(),
+            Self::Advance(items) => 16 + 48 * items.len(),
+            Self::AppendInbox(items) => 16 + 52 * items.len(),
+            Self::SetLastSeen(items) => 16 + 24 * items.len(),
+            Self::ClaimHandle { .. }
+            | Self::CreateUser { .. }
+            | Self::ConfirmHandle { .. }
+            | Self::MarkRead { .. }
+            | Self::TrimInbox { .. } => 160,
+        }
+    }
+
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::ClaimHandle { .. } => CLAIM_HANDLE,
+            Self::CreateUser { .. } => CREATE_USER,
+            Self::ConfirmHandle { .. } => CONFIRM_HANDLE,
+            Self::Send { .. } => SEND,
+            Self::Advance(_) => ADVANCE,
+            Self::MarkRead { .. } => MARK_READ,
+            Self::AppendInbox(_) => APPEND_INBOX,
+            Self::TrimInbox { .. } => TRIM_INBOX,
+            Self::SetLastSeen(_) => SET_LAST_SEEN,
+        }
+    }
+
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::ClaimHandle { handle, user, device_key, time_ms }
+            | Self::CreateUser { user, handle, device_key, time_ms } => {
+                out.put_bytes(handle.as_bytes());
+                out.put_user(*user);
+                out.extend_from_slice(device_key);
+                out.put_u64(*time_ms);
+            }
+            Self::ConfirmHandle { handle, user } => {
+                out.put_bytes(handle.as_bytes());
+                out.put_user(*user);
+            }
+            Self::Send { chat, peer, sender, client_seq, time_ms, body } => {
+                out.put_chat(*chat);
+                out.put_user(*peer);
+                out.put_device(*sender);
+                out.put_u64(client_seq.get());
+                out.put_u64(*time_ms);
+                out.put_bytes(body);
+            }
+            Self::Advance(items) => {
+                out.put_u32(u32::try_from(items.len()).expect("bounded"));
+                for item in items {
+                    out.put_chat(item.chat);
+                    out.put_user(item.user);
+                    out.put_seq(item.covered);
+                    out.put_seq(item.delivered);
+                }
+            }
+            Self::MarkRead { chat, user, seq } => {
+                out.put_chat(*chat);
+                out.put_user(*user);
+                out.put_seq(*seq);
+            }
+            Self::AppendInbox(items) => {
+                out.put_u32(u32::try_from(items.len()).expect("bounded"));
+                for item in items {
+                    out.put_device(item.device);
+                    out.put_chat(item.chat);
+                    out.put_seq(item.from);
+                    out.put_seq(item.to);
+                }
+            }
+            Self::TrimInbox { device, position } => {
+                out.put_device(*device);
+                out.put_u64(*position);
+            }
+            Self::SetLastSeen(items) => {
+                out.put_u32(u32::try_from(items.len()).expect("bounded"));
+                for (user, time_ms) in items {
+                    out.put_user(*user);
+                    out.put_u64(*time_ms);
+                }
+            }
+        }
+    }
+
+    fn decode(kind: u8, fields: Bytes) -> Result<Self> {
+        let mut take = Take::new(fields, "command");
+        let command = match kind {
+            CLAIM_HANDLE | CREATE_USER => {
+                let handle = take.take_string()?;
+                let user = take.take_user()?;
+                let device_key = take.take_key()?;
+                let time_ms = take.take_u64()?;
+                if kind == CLAIM_HANDLE {
+                    Self::ClaimHandle { handle, user, device_key, time_ms }
+                } else {
+                    Self::CreateUser { user, handle, device_key, time_ms }
+                }
+            }
+            CONFIRM_HANDLE => Self::ConfirmHandle { handle: take.take_string()?, user: take.take_user()? },
+            SEND => Self::Send {
+                chat: take.take_chat()?,
+                peer: take.take_user()?,
+                sender: take.take_device()?,
+                client_seq: ClientSeq::new(take.take_u64()?),
+                time_ms: take.take_u64()?,
+                body: take.take_bytes()?,
+            },
+            ADVANCE => {
+                let count = take.take_count(48)?;
+                let mut items = Vec::with_capacity(count);
+                for _ in 0..count {
+                    items.push(Progress {
+                        chat: take.take_chat()?,
+                        user: take.take_user()?,
+                        covered: take.take_seq()?,
+                        delivered: take.take_seq()?,
+                    });
+                }
+                Self::Advance(items)
+            }
+            MARK_READ => Self::MarkRead { chat: take.take_chat()?, user: take.take_user()?, seq: take.take_seq()? },
+            APPEND_INBOX => {
+                let count = take.take_count(52)?;
+                let mut items = Vec::with_capacity(count);
+                for _ in 0..count {
+                    items.push(InboxAppend {
+                        device: take.take_device()?,
+                        chat: take.take_chat()?,
+                        from: take.take_seq()?,
+                        to: take.take_seq()?,
+                    });
+                }
+                Self::AppendInbox(items)
+            }
+            TRIM_INBOX => Self::TrimInbox { device: take.take_device()?, position: take.take_u64()? },
+            SET_LAST_SEEN => {
+                let count = take.take_count(24)?;
+                let mut items = Vec::with_capacity(count);
+                for _ in 0..count {
+                    items.push((take.take_user()?, take.take_u64()?));
+                }
+                Self::SetLastSeen(items)
+            }
+            _ => return Err(Error::Malformed { what: "command", reason: "its kind is unknown" }),
+        };
+        take.finish()?;
+        Ok(command)
+    }
+}
+
+/// The commands of an entry, in order. Bodies are slices of `entry`.
+///
+/// # Errors
+/// `Malformed`.
+pub fn decode_entry(entry: Bytes) -> Result<Vec<Command>> {
+    let mut take = Take::new(entry, "entry");
+    let mut commands = Vec::new();
+    while !take.is_empty() {
+        let kind = take.take_u8()?;
+        let fields = take.take_bytes()?;
+        commands.push(Command::decode(kind, fields)?);
+    }
+    Ok(commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use columba_wire::DeviceId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn commands_survive_the_log() {
+        let user = UserId::from_bytes([3; 16]);
+        let device = DeviceAddress { user, device: DeviceId::FIRST };
+        let chat = ChatId::from_bytes([4; 16]);
+        let (from, to) = (MessageSeq::new(1), MessageSeq::new(9));
+        let commands = vec![
+            Command::ClaimHandle { handle: "ada".into(), user, device_key: [7; 32], time_ms: 5 },
+            Command::CreateUser { user, handle: "ada".into(), device_key: [7; 32], time_ms: 5 },
+            Command::ConfirmHandle { handle: "ada".into(), user },
+            Command::Send {
+                chat,
+                peer: user,
+                sender: device,
+                client_seq: ClientSeq::new(8),
+                time_ms: 1,
+                body: Bytes::from_static(b"hello"),
+            },
+            Command::Advance(vec![Progress { chat, user, covered: to, delivered: from }]),
+            Command::MarkRead { chat, user, seq: to },
+            Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]),
+            Command::TrimInbox { device, position: 77 },
+            Command::SetLastSeen(vec![(user, 6)]),
+        ];
+        let mut entry = Vec::new();
+        for command in &commands {
+            let before = entry.len();
+            command.encode_into(&mut entry);
+            assert!(entry.len() - before <= command.encoded_bytes_max());
+        }
+        assert_eq!(decode_entry(entry.into()).unwrap(), commands);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_an_error_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_entry(bytes.into());
+        }
+    }
+}

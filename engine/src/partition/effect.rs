@@ -1,0 +1,113 @@
+//! What the driver must do after an apply: answer the commands, and deliver.
+//!
+//! Invariants
+//! - There is one [`Outcome`] per command, in order. Only the leader that proposed a command answers it; every replica
+//!   computes the same outcomes.
+//! - An effect may be lost (a crash after apply): everything that must not be lost is in the partition's rows, and the
+//!   new leader finds it there ([`super::Partition::pending_chats`]).
+
+use bytes::Bytes;
+use columba_wire::{ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId};
+
+/// A message as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place in the chat.
+    pub seq: MessageSeq,
+    /// Who sent it, from which device.
+    pub sender: DeviceAddress,
+    /// The device's number for it.
+    pub client_seq: ClientSeq,
+    /// When the leader took it, milliseconds since 1970.
+    pub time_ms: u64,
+    /// Opaque to the server.
+    pub body: Bytes,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Carried out (or nothing to do).
+    Done,
+    /// The handle belongs to this user id, for the device key that asked.
+    Claimed(UserId),
+    /// The message has its place.
+    Sent {
+        /// Its place.
+        seq: MessageSeq,
+        /// Its time.
+        time_ms: u64,
+        /// Whether it was there already.
+        duplicate: bool,
+    },
+    /// Not carried out; nothing was changed.
+    Refused(Code),
+}
+
+/// What follows from a command, beside its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A new message: push it to the members.
+    Committed {
+        /// The chat.
+        chat: ChatId,
+        /// Its members; twice the same in a chat with oneself.
+        members: [UserId; 2],
+        /// The message.
+        message: StoredMessage,
+    },
+    /// A member's durable progress: the fan-out may forget up to `covered`.
+    Advanced {
+        /// The chat.
+        chat: ChatId,
+        /// Its members.
+        members: [UserId; 2],
+        /// The member.
+        user: UserId,
+        /// The durable cursor now.
+        covered: MessageSeq,
+        /// The durable delivered watermark now.
+        delivered: MessageSeq,
+        /// The member's read watermark.
+        read: MessageSeq,
+    },
+    /// A member has read further: tell the others.
+    ReadMoved {
+        /// The chat.
+        chat: ChatId,
+        /// Its members.
+        members: [UserId; 2],
+        /// Who has read.
+        user: UserId,
+        /// The member's delivered watermark.
+        delivered: MessageSeq,
+        /// Up to here.
+        read: MessageSeq,
+    },
+    /// A reference is in a device's inbox, now or from before.
+    Inboxed {
+        /// Whose inbox.
+        device: DeviceAddress,
+        /// The chat.
+        chat: ChatId,
+        /// Everything of the chat up to here was acknowledged by the device, or is or was in its inbox.
+        up_to: MessageSeq,
+    },
+}
+
+/// What one entry's apply yields.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// One per command, in order.
+    pub outcomes: Vec<Outcome>,
+    /// In order of the commands.
+    pub effects: Vec<Effect>,
+}
+
+impl Effects {
+    /// Empties both lists and keeps their room.
+    pub fn clear(&mut self) {
+        self.outcomes.clear();
+        self.effects.clear();
+    }
+}

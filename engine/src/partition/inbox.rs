@@ -1,0 +1,234 @@
+//! Inboxes: per device, a queue of references to what the device has not acknowledged.
+//!
+//! An entry is a reference to messages `from..=to` of a chat. Entries have positions, dense per device; a watermark
+//! (`head`) says up to which position they are done with. A trim moves the watermark and writes no tombstones: reads
+//! start above it, and a merge of files drops what is below.
+//!
+//! Invariants
+//! - `head <= tail`; entries `head + 1 ..= tail` exist.
+//! - Per device and chat entries are in order of seq and do not overlap. Everything up to `InboxChat::up_to` was
+//!   acknowledged, or is or was in the inbox: an append at or below it has nothing to do.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
+
+use super::{
+    State,
+    codec::{Put as _, Take},
+    command::InboxAppend,
+    effect::{Effect, Effects, Outcome},
+    rows::{Layer, Row, RowMap},
+};
+use crate::{
+    error::{Error, Result},
+    planted::{self, Planted},
+};
+
+/// First byte of an entry's key.
+pub(crate) const INBOX_ENTRY_KIND: u8 = 0x20;
+
+/// The ends of a device's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inbox {
+    /// Entries up to this position are done with.
+    pub head: u64,
+    /// Position of the newest entry.
+    pub tail: u64,
+}
+
+/// How far a chat is in a device's inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InboxChat {
+    /// Highest seq ever appended.
+    pub up_to: MessageSeq,
+}
+
+/// A reference in an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboxEntry {
+    /// Its place in the queue, from 1.
+    pub position: u64,
+    /// The chat.
+    pub chat: ChatId,
+    /// First message.
+    pub from: MessageSeq,
+    /// Last message.
+    pub to: MessageSeq,
+}
+
+/// The entries of one layer.
+#[derive(Default)]
+pub(crate) struct InboxEntries {
+    map: BTreeMap<(DeviceAddress, u64), InboxEntry>,
+}
+
+impl InboxEntries {
+    pub(crate) fn bytes(&self) -> usize {
+        const ENTRY_BYTES: usize = 96;
+        self.map.len() * ENTRY_BYTES
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    fn push(&mut self, device: DeviceAddress, entry: InboxEntry) {
+        let before = self.map.insert((device, entry.position), entry);
+        assert!(before.is_none(), "inbox of {device}: position {} given twice", entry.position);
+    }
+
+    /// Entries of a device above a position, ascending.
+    pub(crate) fn above(&self, device: DeviceAddress, position: u64) -> impl Iterator<Item = &InboxEntry> {
+        self.map.range((device, position + 1)..=(device, u64::MAX)).map(|(_, entry)| entry)
+    }
+
+    /// Takes over the entries of a newer layer.
+    pub(crate) fn absorb(&mut self, newer: Self) {
+        self.map.extend(newer.map);
+    }
+
+    fn remove_up_to(&mut self, device: DeviceAddress, position: u64) {
+        while let Some((key, _)) = self.map.range((device, 0)..=(device, position)).next() {
+            let key = *key;
+            self.map.remove(&key);
+        }
+    }
+
+    /// All entries encoded, ascending.
+    pub(crate) fn encoded(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
+        self.map.iter().map(|((device, position), entry)| {
+            let mut value = Vec::with_capacity(32);
+            value.put_chat(entry.chat);
+            value.put_seq(entry.from);
+            value.put_seq(entry.to);
+            (entry_key(*device, *position), Some(value))
+        })
+    }
+}
+
+/// Key of an entry in files.
+pub(crate) fn entry_key(device: DeviceAddress, position: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(29);
+    key.push(INBOX_ENTRY_KIND);
+    key.extend_from_slice(device.user.as_bytes());
+    key.extend_from_slice(&device.device.get().to_be_bytes());
+    key.extend_from_slice(&position.to_be_bytes());
+    key
+}
+
+/// Device and position of an entry's key, if it is one.
+pub(crate) fn parse_entry_key(key: &[u8]) -> Option<(DeviceAddress, u64)> {
+    let (kind, rest) = key.split_first()?;
+    if *kind != INBOX_ENTRY_KIND || rest.len() != 28 {
+        return None;
+    }
+    let user = UserId::try_from(&rest[..16]).ok()?;
+    let device = DeviceId::new(u32::from_be_bytes(rest[16..20].try_into().ok()?)).ok()?;
+    let position = u64::from_be_bytes(rest[20..].try_into().ok()?);
+    Some((DeviceAddress { user, device }, position))
+}
+
+/// Reads an entry from a file's row.
+pub(crate) fn decode_entry_row(key: &[u8], value: Bytes) -> Result<InboxEntry> {
+    let Some((_, position)) = parse_entry_key(key) else {
+        return Err(Error::Malformed { what: "inbox entry", reason: "its key has another form" });
+    };
+    let mut take = Take::new(value, "inbox entry");
+    let entry = InboxEntry { position, chat: take.take_chat()?, from: take.take_seq()?, to: take.take_seq()? };
+    take.finish()?;
+    Ok(entry)
+}
+
+fn encode_device(key: &DeviceAddress, out: &mut Vec<u8>) {
+    out.put_user(key.user);
+    out.extend_from_slice(&key.device.get().to_be_bytes());
+}
+
+impl Row for Inbox {
+    const KIND: u8 = 0x50;
+    type Key = DeviceAddress;
+
+    fn map(layer: &Layer) -> &RowMap<Self> {
+        &layer.inboxes
+    }
+
+    fn map_mut(layer: &mut Layer) -> &mut RowMap<Self> {
+        &mut layer.inboxes
+    }
+
+    fn encode_key(key: &DeviceAddress, out: &mut Vec<u8>) {
+        encode_device(key, out);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.head);
+        out.put_u64(self.tail);
+    }
+
+    fn decode(value: Bytes) -> Result<Self> {
+        let mut take = Take::new(value, "inbox row");
+        let row = Self { head: take.take_u64()?, tail: take.take_u64()? };
+        take.finish()?;
+        Ok(row)
+    }
+}
+
+impl Row for InboxChat {
+    const KIND: u8 = 0x51;
+    type Key = (DeviceAddress, ChatId);
+
+    fn map(layer: &Layer) -> &RowMap<Self> {
+        &layer.inbox_chats
+    }
+
+    fn map_mut(layer: &mut Layer) -> &mut RowMap<Self> {
+        &mut layer.inbox_chats
+    }
+
+    fn encode_key((device, chat): &Self::Key, out: &mut Vec<u8>) {
+        encode_device(device, out);
+        out.put_chat(*chat);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.put_seq(self.up_to);
+    }
+
+    fn decode(value: Bytes) -> Result<Self> {
+        let mut take = Take::new(value, "inbox chat row");
+        let row = Self { up_to: take.take_seq()? };
+        take.finish()?;
+        Ok(row)
+    }
+}
+
+impl State {
+    pub(super) fn apply_append_inbox(&mut self, items: &[InboxAppend], effects: &mut Effects) -> Outcome {
+        for item in items {
+            let InboxAppend { device, chat, from, to } = *item;
+            let row = self.edit::<InboxChat>((device, chat)).get_or_insert_default();
+            let from = from.max(row.up_to.next());
+            row.up_to = row.up_to.max(to);
+            let up_to = row.up_to;
+            if from <= to && !planted::is(Planted::InboxSkipped) {
+                let inbox = self.edit::<Inbox>(device).get_or_insert_default();
+                inbox.tail += 1;
+                let entry = InboxEntry { position: inbox.tail, chat, from, to };
+                self.active.inbox_entries.push(device, entry);
+            }
+            effects.effects.push(Effect::Inboxed { device, chat, up_to });
+        }
+        Outcome::Done
+    }
+
+    pub(super) fn apply_trim_inbox(&mut self, device: DeviceAddress, position: u64) -> Outcome {
+        let inbox = self.edit::<Inbox>(device).get_or_insert_default();
+        let further = u64::from(planted::is(Planted::TrimTooFar));
+        inbox.head = inbox.head.max((position + further).min(inbox.tail));
+        let head = inbox.head;
+        self.active.inbox_entries.remove_up_to(device, head);
+        Outcome::Done
+    }
+}

@@ -1,0 +1,228 @@
+//! The partition state machine: `apply(command) -> effects`, deterministic; and the reads on its state.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`command`] | what may be asked; how entries are encoded |
+//! | [`effect`] | answers, and what the driver must then do |
+//! | [`chat`] | chats, messages, the dense seq |
+//! | [`dedup`] | idempotency by (device, client seq) |
+//! | [`receipt`] | members: fan-out cursor, delivered, read |
+//! | [`inbox`] | per-device queues with watermark |
+//! | [`user`] | users, handles, devices, last seen |
+//! | `rows`, `messages`, `codec` | typed rows in layers; message runs; byte forms |
+//! | `store` | loading, flushing and reading: the state over its tree |
+//!
+//! Invariants
+//! - `apply` reads no clock, draws no random number and does no I/O: equal logs give equal states, byte for byte.
+//! - Entries are applied in order of their index, each once: `applied` grows by one with each.
+//! - A message's seq is given in `apply` and nowhere else; `last_seq` grows by one with each new message, so a chat's
+//!   seqs are dense (`seqs_are_dense_and_retries_keep_theirs`).
+//! - A row that `apply` needs has been loaded by [`Partition::prefetch`]: `apply` never waits.
+//! - What was applied and not flushed is in the journal; a flush makes it durable in files, together with the applied
+//!   index, and only then may the journal forget it.
+
+pub mod chat;
+mod codec;
+pub mod command;
+pub mod dedup;
+pub mod effect;
+pub mod inbox;
+mod messages;
+pub mod receipt;
+mod rows;
+mod store;
+pub mod user;
+
+use std::rc::Rc;
+
+use columba_wire::{DeviceAddress, UserId};
+
+pub use self::store::{FlushReport, Partition};
+use self::{
+    chat::{Chat, Pending, SendFields},
+    command::Command,
+    dedup::Sender,
+    effect::{Effects, Outcome},
+    inbox::{Inbox, InboxChat},
+    receipt::Member,
+    rows::{Layer, Row},
+    user::{Device, Handle, HandleKey, LastSeen, User},
+};
+use crate::ids::{LogIndex, PartitionId, Term};
+
+/// The state in memory. Everything in it follows from the applied log and the files.
+pub(crate) struct State {
+    id: PartitionId,
+    applied: LogIndex,
+    applied_term: Term,
+    active: Layer,
+    sealed: Option<Rc<Layer>>,
+    clean: Layer,
+    /// Grows when rows move between layers and files: a load that began before must not be kept.
+    seals: u64,
+}
+
+impl State {
+    fn new(id: PartitionId, applied: LogIndex, applied_term: Term) -> Self {
+        Self { id, applied, applied_term, active: Layer::default(), sealed: None, clean: Layer::default(), seals: 0 }
+    }
+
+    /// What is known of a row: `None` where it must be loaded, `Some(None)` where it does not exist.
+    fn lookup<R: Row>(&self, key: &R::Key) -> Option<Option<&R>> {
+        let found = R::map(&self.active)
+            .get(key)
+            .or_else(|| self.sealed.as_ref().and_then(|sealed| R::map(sealed).get(key)))
+            .or_else(|| R::map(&self.clean).get(key));
+        found.map(Option::as_ref)
+    }
+
+    fn is_known<R: Row>(&self, key: &R::Key) -> bool {
+        self.lookup::<R>(key).is_some()
+    }
+
+    /// A loaded row.
+    fn get<R: Row>(&self, key: &R::Key) -> Option<&R> {
+        self.lookup::<R>(key).expect("prefetch has loaded every row that apply needs")
+    }
+
+    /// A loaded row, to be changed: it is copied up to the active layer.
+    fn edit<R: Row>(&mut self, key: R::Key) -> &mut Option<R> {
+        if !R::map(&self.active).contains_key(&key) {
+            let row = self.get::<R>(&key).cloned();
+            R::map_mut(&mut self.active).insert(key, row);
+        }
+        R::map_mut(&mut self.active).get_mut(&key).expect("it was there or has just been put there")
+    }
+
+    /// Applies one entry. Rows it needs are loaded.
+    fn apply(&mut self, index: LogIndex, term: Term, commands: Vec<Command>, effects: &mut Effects) {
+        assert!(index == self.applied.next(), "partition {}: entry {index} after {}", self.id, self.applied);
+        assert!(term >= self.applied_term, "partition {}: term {term} after {}", self.id, self.applied_term);
+        for command in commands {
+            let outcome = self.apply_command(command, effects);
+            effects.outcomes.push(outcome);
+        }
+        self.applied = index;
+        self.applied_term = term;
+    }
+
+    fn apply_command(&mut self, command: Command, effects: &mut Effects) -> Outcome {
+        match command {
+            Command::ClaimHandle { handle, user, device_key, time_ms } => {
+                self.apply_claim(&handle, user, device_key, time_ms)
+            }
+            Command::CreateUser { user, handle, device_key, time_ms } => {
+                self.apply_create_user(user, handle, device_key, time_ms)
+            }
+            Command::ConfirmHandle { handle, user } => self.apply_confirm_handle(&handle, user),
+            Command::Send { chat, peer, sender, client_seq, time_ms, body } => {
+                self.apply_send(SendFields { chat, peer, sender, client_seq, time_ms, body }, effects)
+            }
+            Command::Advance(items) => self.apply_advance(&items, effects),
+            Command::MarkRead { chat, user, seq } => self.apply_mark_read(chat, user, seq, effects),
+            Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
+            Command::TrimInbox { device, position } => self.apply_trim_inbox(device, position),
+            Command::SetLastSeen(items) => self.apply_last_seen(&items),
+        }
+    }
+
+    /// The planted bug `ApplyTwice`: a send is stored once more, as a careless replay would.
+    fn apply_without_dedup(&mut self, command: Command, effects: &mut Effects) {
+        if let Command::Send { chat, sender, .. } = &command {
+            *self.edit::<Sender>((*chat, *sender)) = None;
+        }
+        self.apply_command(command, effects);
+    }
+
+    /// The rows that a command's apply touches, of those that are not known yet. Empty when it may be applied.
+    ///
+    /// To be asked again after loading: which members a command touches is known only once its chat is.
+    fn missing_rows(&self, command: &Command, missing: &mut Vec<RowKey>) {
+        match command {
+            Command::ClaimHandle { handle, .. } | Command::ConfirmHandle { handle, .. } => {
+                self.want::<Handle>(HandleKey::new(handle), RowKey::Handle, missing);
+            }
+            Command::CreateUser { user, .. } => {
+                self.want::<User>(*user, RowKey::User, missing);
+                let device = DeviceAddress { user: *user, device: columba_wire::DeviceId::FIRST };
+                self.want::<Device>(device, RowKey::Device, missing);
+            }
+            Command::Send { chat, peer, sender, .. } => {
+                self.want::<Chat>(*chat, RowKey::Chat, missing);
+                self.want::<Sender>((*chat, *sender), RowKey::Sender, missing);
+                if self.lookup::<Chat>(chat).flatten().is_none_or(|chat| !chat.pending) {
+                    self.want::<Pending>(*chat, RowKey::Pending, missing);
+                    for user in [sender.user, *peer] {
+                        self.want::<Member>((*chat, user), RowKey::Member, missing);
+                    }
+                }
+            }
+            Command::Advance(items) => {
+                for item in items {
+                    self.want_chat_members(item.chat, item.user, missing);
+                    self.want::<Pending>(item.chat, RowKey::Pending, missing);
+                }
+            }
+            Command::MarkRead { chat, user, .. } => self.want_chat_members(*chat, *user, missing),
+            Command::AppendInbox(items) => {
+                for item in items {
+                    self.want::<InboxChat>((item.device, item.chat), RowKey::InboxChat, missing);
+                    self.want::<Inbox>(item.device, RowKey::Inbox, missing);
+                }
+            }
+            Command::TrimInbox { device, .. } => self.want::<Inbox>(*device, RowKey::Inbox, missing),
+            Command::SetLastSeen(items) => {
+                for (user, _) in items {
+                    self.want::<LastSeen>(*user, RowKey::LastSeen, missing);
+                }
+            }
+        }
+    }
+
+    fn want_chat_members(&self, chat: columba_wire::ChatId, user: UserId, missing: &mut Vec<RowKey>) {
+        match self.lookup::<Chat>(&chat) {
+            None => {
+                missing.push(RowKey::Chat(chat));
+                self.want::<Member>((chat, user), RowKey::Member, missing);
+            }
+            Some(None) => {}
+            Some(Some(row)) => {
+                for member in row.members {
+                    self.want::<Member>((chat, member), RowKey::Member, missing);
+                }
+            }
+        }
+    }
+
+    fn want<R: Row>(&self, key: R::Key, wrap: fn(R::Key) -> RowKey, missing: &mut Vec<RowKey>) {
+        if !self.is_known::<R>(&key) {
+            missing.push(wrap(key));
+        }
+    }
+}
+
+/// A row of any kind, by key.
+#[derive(Clone, Copy, Debug)]
+enum RowKey {
+    User(UserId),
+    Handle(HandleKey),
+    Device(DeviceAddress),
+    LastSeen(UserId),
+    Chat(columba_wire::ChatId),
+    Sender((columba_wire::ChatId, DeviceAddress)),
+    Member((columba_wire::ChatId, UserId)),
+    Pending(columba_wire::ChatId),
+    Inbox(DeviceAddress),
+    InboxChat((DeviceAddress, columba_wire::ChatId)),
+}
+
+/// Counters of a partition's state, for metrics and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionStats {
+    /// Bytes of the active layer, roughly.
+    pub active_bytes: usize,
+    /// Bytes of the sealed layer, roughly.
+    pub sealed_bytes: usize,
+    /// Rows kept from files.
+    pub clean_rows: usize,
+}

@@ -1,0 +1,56 @@
+//! Bugs that the checkers must catch, chosen at run time; compiled in only with the feature `planted-bugs`.
+//!
+//! Each is a one-line change at the place where the real mistake would be made. Without the feature every question is
+//! answered "no" at compile time.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// `Sent` leaves before the journal's write is durable.
+    AcknowledgeBeforeDurable,
+    /// After a restart the last applied entry is applied once more.
+    ApplyTwice,
+    /// An inbox is trimmed one entry further than the device acknowledged.
+    TrimTooFar,
+    /// A seq is given to two messages of a chat.
+    SeqReused,
+    /// A member that is away gets no inbox entry, but the fan-out cursor moves.
+    InboxSkipped,
+    /// A retry with the same client seq is stored as a new message.
+    DuplicateStored,
+}
+
+impl Planted {
+    /// Every planted bug.
+    pub const ALL: &[Self] = &[
+        Self::AcknowledgeBeforeDurable,
+        Self::ApplyTwice,
+        Self::TrimTooFar,
+        Self::SeqReused,
+        Self::InboxSkipped,
+        Self::DuplicateStored,
+    ];
+}
+
+#[cfg(feature = "planted-bugs")]
+std::thread_local! {
+    static ACTIVE: core::cell::Cell<Option<Planted>> = const { core::cell::Cell::new(None) };
+}
+
+/// Plants a bug in this thread, or removes it.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Planted>) {
+    ACTIVE.with(|active| active.set(bug));
+}
+
+/// Whether the bug is planted in this thread.
+#[cfg(feature = "planted-bugs")]
+pub fn is(bug: Planted) -> bool {
+    ACTIVE.with(|active| active.get() == Some(bug))
+}
+
+/// Whether the bug is planted: never, in this build.
+#[cfg(not(feature = "planted-bugs"))]
+pub const fn is(_bug: Planted) -> bool {
+    false
+}
