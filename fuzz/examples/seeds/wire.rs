@@ -1,0 +1,108 @@
+//! Seeds of the protocol's decoders: every kind of frame, alone and in a stream.
+
+use bytes::{Bytes, BytesMut};
+use columba_wire::{
+    frame::encode,
+    framing::encode_framed,
+    v1::{
+        Ack, Bye, Challenge, ChannelBinding, ClientFrame, Deliver, Done, Error, FindUser, GetHistory, GetReceipts,
+        Goaway, Hello, History, Login, Ping, Pong, Presence, Read, Receipt, Receipts, Register, Registered,
+        Registration, Send, Sent, ServerFrame, SubscribePresence, Synced, UserFound, Welcome, client_frame,
+        server_frame,
+    },
+};
+
+use crate::Seed;
+
+const TIME_MS: u64 = 1_700_000_000_000;
+const ID: Bytes = Bytes::from_static(b"0123456789abcdef");
+const OTHER: Bytes = Bytes::from_static(b"fedcba9876543210");
+const KEY: Bytes = Bytes::from_static(&[7; 32]);
+const SIGNATURE: Bytes = Bytes::from_static(&[9; 64]);
+
+/// Seeds of the targets `frame` and `framing`.
+pub(crate) fn seeds() -> Vec<Seed> {
+    let clients: Vec<_> =
+        (1..).zip(client_kinds()).map(|(request_id, kind)| ClientFrame { request_id, kind: Some(kind) }).collect();
+    let servers: Vec<_> =
+        (0..).zip(server_kinds()).map(|(request_id, kind)| ServerFrame { request_id, kind: Some(kind) }).collect();
+    let mut seeds = Vec::new();
+    for frame in &clients {
+        let bytes = encode(frame).to_vec();
+        seeds.push(Seed { target: "frame", name: format!("client-{:02}", frame.request_id), bytes });
+    }
+    for frame in &servers {
+        let bytes = encode(frame).to_vec();
+        seeds.push(Seed { target: "frame", name: format!("server-{:02}", frame.request_id), bytes });
+    }
+    // The first byte is the size of a chunk, less one.
+    for chunk in [0, 6, 255] {
+        let mut stream = BytesMut::from([chunk].as_slice());
+        clients.iter().for_each(|frame| encode_framed(frame, &mut stream));
+        seeds.push(Seed { target: "framing", name: format!("chunks-{chunk:03}"), bytes: stream.to_vec() });
+    }
+    let refused = [&[3], u32::MAX.to_be_bytes().as_slice(), b"rest"].concat();
+    seeds.push(Seed { target: "framing", name: "too-long".to_owned(), bytes: refused });
+    seeds
+}
+
+fn client_kinds() -> Vec<client_frame::Kind> {
+    use client_frame::Kind;
+    let binding = ChannelBinding::TlsExporter.into();
+    vec![
+        Kind::Hello(Hello { versions: vec![1, 2], capabilities: 1, agent: "seed/1".to_owned() }),
+        Kind::Register(Register {
+            handle: "ada".to_owned(),
+            device_key: KEY,
+            binding,
+            signature: SIGNATURE,
+            credential: "invite".to_owned(),
+        }),
+        Kind::Login(Login { user_id: ID, device_id: 1, binding, signature: SIGNATURE }),
+        Kind::Ping(Ping {}),
+        Kind::Bye(Bye {}),
+        Kind::Send(Send { client_seq: 300, to_user: OTHER, body: Bytes::from_static(b"good morning") }),
+        Kind::Ack(Ack { chat_id: ID, seq: 12 }),
+        Kind::Read(Read { chat_id: ID, seq: 12 }),
+        Kind::GetHistory(GetHistory { chat_id: ID, before_seq: 40, limit: 20 }),
+        Kind::GetReceipts(GetReceipts { chat_id: ID }),
+        Kind::FindUser(FindUser { handle: "bob".to_owned() }),
+        Kind::SubscribePresence(SubscribePresence { user_ids: vec![ID, OTHER] }),
+    ]
+}
+
+fn server_kinds() -> Vec<server_frame::Kind> {
+    use server_frame::Kind;
+    let deliver = Deliver {
+        chat_id: ID,
+        seq: 12,
+        sender_user: OTHER,
+        sender_device: 1,
+        time_ms: TIME_MS,
+        body: Bytes::from_static(b"good morning"),
+    };
+    let receipt = Receipt { chat_id: ID, user_id: OTHER, delivered_seq: 12, read_seq: 11 };
+    vec![
+        Kind::Challenge(Challenge {
+            version: 1,
+            capabilities: 0,
+            nonce: KEY,
+            server_time_ms: TIME_MS,
+            registration: Registration::Open.into(),
+        }),
+        Kind::Registered(Registered { user_id: ID, device_id: 1 }),
+        Kind::Welcome(Welcome { user_id: ID, device_id: 1, server_time_ms: TIME_MS, ..Welcome::default() }),
+        Kind::Pong(Pong { server_time_ms: TIME_MS }),
+        Kind::Goaway(Goaway { code: 1, message: "restart".to_owned(), reconnect_after_ms: 1000 }),
+        Kind::Error(Error { code: 1, message: "no".to_owned(), retry_after_ms: 50 }),
+        Kind::Sent(Sent { client_seq: 300, chat_id: ID, seq: 12, time_ms: TIME_MS, duplicate: true }),
+        Kind::Deliver(deliver.clone()),
+        Kind::Receipt(receipt.clone()),
+        Kind::History(History { chat_id: ID, messages: vec![deliver.clone(), deliver], complete: true }),
+        Kind::Receipts(Receipts { chat_id: ID, last_seq: 12, members: vec![receipt] }),
+        Kind::UserFound(UserFound { user_id: ID, handle: "ada".to_owned() }),
+        Kind::Presence(Presence { user_id: ID, online: false, last_seen_ms: TIME_MS }),
+        Kind::Synced(Synced {}),
+        Kind::Done(Done {}),
+    ]
+}
