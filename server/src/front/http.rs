@@ -1,0 +1,240 @@
+//! (D) HTTP/1.1 in front of the WebSocket: health, readiness, metrics, and the upgrade.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/v1/ws` | 101, and the connection is a WebSocket |
+//! | `/healthz` | 200 while the process answers |
+//! | `/readyz` | 200 while every partition of the node is led and applied here, 503 otherwise |
+//! | `/metrics` | Prometheus text; to loopback alone, unless the operator says otherwise |
+//! | `/` | what this is, in a line |
+//!
+//! Invariants
+//! - A request head is at most 8 KiB, in at most 5 s; no request has a body that is read.
+//! - A page of another origin cannot open a WebSocket, unless the operator lists it.
+
+use core::{
+    cell::Cell,
+    future::{Ready, ready},
+    time::Duration,
+};
+use std::{convert::Infallible, net::IpAddr, rc::Rc};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{
+        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+        SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{NodeShared, websocket::accept_key};
+use crate::{
+    limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX},
+    metrics::{self, CoreMetrics},
+};
+
+/// Path of the WebSocket.
+pub const WEBSOCKET_PATH: &str = "/v1/ws";
+/// Subprotocol of the WebSocket.
+pub const SUBPROTOCOL: &str = "columba.v1";
+
+/// Serves requests until one becomes a WebSocket: then the socket comes back, with what was read behind the request.
+/// `None` when the connection ended before.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    socket: S,
+    peer: IpAddr,
+    shared: &NodeShared,
+    metrics: &CoreMetrics,
+) -> Option<(S, Vec<u8>)> {
+    let is_upgraded = Rc::new(Cell::new(false));
+    let service = service_fn(|request: Request<Incoming>| -> Ready<Result<_, Infallible>> {
+        let response = answer(request.method(), request.uri().path(), request.headers(), peer, shared);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            is_upgraded.set(true);
+        } else {
+            metrics.http_requests_total.add(1);
+        }
+        ready(Ok(response))
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(REQUEST_HEAD_MS_MAX))
+        .max_header_size(REQUEST_HEAD_BYTES_MAX)
+        .max_buf_size(REQUEST_HEAD_BYTES_MAX)
+        .max_headers(REQUEST_HEADERS_MAX);
+    // With the upgrade the connection is done, and gives the socket back: no task of the library stays behind.
+    let parts = builder.serve_connection(TokioIo::new(socket), service).without_shutdown().await.ok()?;
+    is_upgraded.get().then(|| (parts.io.into_inner(), parts.read_buf.into()))
+}
+
+type Page = Response<Full<Bytes>>;
+
+fn answer(method: &Method, path: &str, headers: &HeaderMap, peer: IpAddr, shared: &NodeShared) -> Page {
+    if *method != Method::GET && *method != Method::HEAD {
+        let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+        page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        // A body that may follow is not read.
+        page.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return page;
+    }
+    match path {
+        WEBSOCKET_PATH => upgrade(method, headers, &shared.allowed_origins),
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if shared.is_ready() => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not ready: a partition has no leader here yet\n"),
+        "/metrics" if shared.metrics_to_any || peer.to_canonical().is_loopback() => {
+            let mut page = text(StatusCode::OK, metrics::render(&shared.metrics));
+            let prometheus = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            page.headers_mut().insert(CONTENT_TYPE, prometheus);
+            page
+        }
+        "/metrics" => text(StatusCode::FORBIDDEN, "metrics are shown to this machine alone (metrics_to)\n"),
+        "/" => {
+            let what = "This is a Columba node: a message database that delivers. Clients speak columba.v1 over \
+                        WebSocket at /v1/ws, or over QUIC at the same port.\n";
+            text(StatusCode::OK, what)
+        }
+        _ => text(StatusCode::NOT_FOUND, "no such page\n"),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
+    let mut page = Response::new(Full::new(body.into()));
+    *page.status_mut() = status;
+    page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
+}
+
+fn upgrade(method: &Method, headers: &HeaderMap, allowed_origins: &[String]) -> Page {
+    let refuse = |status, why: &'static str| text(status, why);
+    if *method != Method::GET
+        || !has_token(headers, &UPGRADE, "websocket")
+        || !has_token(headers, &CONNECTION, "upgrade")
+    {
+        let mut page = refuse(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n");
+        page.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        page.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        return page;
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut page = refuse(StatusCode::UPGRADE_REQUIRED, "WebSocket version 13 only\n");
+        page.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return page;
+    }
+    // 16 bytes in base64.
+    let Some(key) = headers.get(SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24) else {
+        return refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or wrong\n");
+    };
+    if !origin_is_allowed(headers, allowed_origins) {
+        return refuse(StatusCode::FORBIDDEN, "this origin is not allowed (allowed_origins)\n");
+    }
+    let asks_for_subprotocol = headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
+    if asks_for_subprotocol && !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        return refuse(StatusCode::BAD_REQUEST, "the subprotocol here is columba.v1\n");
+    }
+    let mut page = Response::new(Full::default());
+    *page.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let accept = HeaderValue::try_from(accept_key(key.as_bytes())).expect("base64 is a header value");
+    page.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    page.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    page.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if asks_for_subprotocol {
+        page.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    page
+}
+
+/// Whether one of the comma-separated values of a header is `token`.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Browsers always say where a page is from; everything else says nothing, and may connect.
+fn origin_is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let mut origins = headers.get_all(ORIGIN).into_iter();
+    origins.all(|origin| {
+        let origin = origin.to_str().unwrap_or_default();
+        allowed.iter().any(|one| one == "*" || one.eq_ignore_ascii_case(origin))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::NodeShared;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    const GOOD: [(&str, &str); 5] = [
+        ("upgrade", "websocket"),
+        ("connection", "keep-alive, Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", "other, columba.v1"),
+    ];
+
+    fn status(lines: &[(&'static str, &'static str)], allowed: &[&str]) -> u16 {
+        let allowed: Vec<_> = allowed.iter().map(|origin| (*origin).to_owned()).collect();
+        upgrade(&Method::GET, &headers(lines), &allowed).status().as_u16()
+    }
+
+    #[test]
+    fn an_upgrade_is_answered_as_the_standard_says() {
+        let page = upgrade(&Method::GET, &headers(&GOOD), &[]);
+        assert_eq!(page.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(page.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(page.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
+        assert_eq!(status(&GOOD[..4], &[]), 101, "no subprotocol asked for, none chosen");
+    }
+
+    #[test]
+    fn what_is_no_websocket_of_ours_is_refused() {
+        for (without, expected) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
+            let lines: Vec<_> = (0..5).filter(|index| *index != without).map(|index| GOOD[index]).collect();
+            assert_eq!(status(&lines, &[]), expected, "without {}", GOOD[without].0);
+        }
+        let mut other = GOOD;
+        other[4].1 = "mqtt";
+        assert_eq!(status(&other, &[]), 400);
+        assert_eq!(upgrade(&Method::HEAD, &headers(&GOOD), &[]).status().as_u16(), 426);
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused() {
+        let mut lines = GOOD.to_vec();
+        lines.push(("origin", "https://evil.example"));
+        assert_eq!(status(&lines, &[]), 403);
+        assert_eq!(status(&lines, &["https://chat.example"]), 403);
+        assert_eq!(status(&lines, &["https://Evil.example"]), 101);
+        assert_eq!(status(&lines, &["*"]), 101);
+    }
+
+    #[test]
+    fn metrics_stay_on_this_machine_unless_asked_for() {
+        let mut shared = NodeShared::for_tests();
+        let get = |shared: &NodeShared, path: &str, peer: &str| {
+            answer(&Method::GET, path, &HeaderMap::new(), peer.parse().unwrap(), shared).status().as_u16()
+        };
+        assert_eq!(get(&shared, "/metrics", "127.0.0.1"), 200);
+        assert_eq!(get(&shared, "/metrics", "192.0.2.1"), 403);
+        assert_eq!(get(&shared, "/healthz", "192.0.2.1"), 200);
+        assert_eq!(get(&shared, "/readyz", "192.0.2.1"), 503);
+        assert_eq!(get(&shared, "/nothing", "192.0.2.1"), 404);
+        shared.metrics_to_any = true;
+        assert_eq!(get(&shared, "/metrics", "192.0.2.1"), 200);
+        let post = answer(&Method::POST, "/", &HeaderMap::new(), "127.0.0.1".parse().unwrap(), &shared);
+        assert_eq!(post.status().as_u16(), 405);
+    }
+}

@@ -1,0 +1,107 @@
+//! Bounds of the server: unit, reason, and what happens beyond. What a client can meet by itself is in
+//! [`columba_wire::limits`]; what an operator may change is in [`crate::config`], with these as defaults or ceilings.
+
+// A core.
+
+/// Sessions of one core, logged in or not. Beyond: a new connection is closed with `TOO_MANY_CONNECTIONS`.
+pub const SESSIONS_MAX: usize = 100_000;
+/// Sessions of one core that are not logged in. Beyond: a new connection is closed at once. Together with the login
+/// deadline it bounds what strangers cost; the fronts refuse earlier, by [`UNAUTHENTICATED_NODE_MAX`].
+pub const UNAUTHENTICATED_MAX: usize = 8_192;
+/// Requests with a reply, other than sends, that one session may have unanswered. Beyond: the front reads no more from
+/// it until one is answered.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
+/// Jobs (reads, logins, catch-ups) that run at a time on one core. Beyond: they wait in order.
+pub const JOBS_MAX: usize = 256;
+/// Chats whose rows are being loaded, and sends that wait for one of them. Beyond: `OVERLOADED`.
+pub const ADMITTING_MAX: usize = 4_096;
+/// Bytes of commands of one partition that wait to be proposed. Beyond: `OVERLOADED`.
+pub const PROPOSAL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of journal that must be left for a message to be taken. Below: `NO_SPACE`; acknowledgements, watermarks and
+/// what makes room go on.
+pub const JOURNAL_ROOM_SENDS: u64 = 8 * 1024 * 1024;
+/// Bytes of journal that must be left for the node's own commands. Below they wait in memory and are derived again.
+pub const JOURNAL_ROOM_INTERNAL: u64 = 4 * 1024 * 1024;
+const _: () = assert!(JOURNAL_ROOM_INTERNAL < JOURNAL_ROOM_SENDS, "sends stop first: they are what fills the journal");
+/// Logins and registrations of one address at once. Beyond: `RATE_LIMITED`. Loopback is exempt.
+pub const LOGIN_BURST: u32 = 60;
+/// Logins and registrations of one address a second, lasting: many phones share one address behind a provider's NAT.
+pub const LOGINS_PER_SECOND: u32 = 2;
+/// Addresses that one core keeps a token bucket for. Beyond: the bucket that is fullest is forgotten.
+pub const RATE_KEYS_MAX: usize = 65_536;
+
+// Rings between cores.
+
+/// Messages in a ring from one core to another. Beyond: the sender takes no more from its core until there is room.
+pub const RING_MESSAGES: usize = 4_096;
+/// Messages that a core takes from one ring before it lets its other tasks run.
+pub const RING_BATCH_MAX: usize = 256;
+
+// Fronts.
+
+/// Cores of a node.
+pub const CORES_MAX: u16 = 256;
+/// Partitions of a node.
+pub const PARTITIONS_MAX: u32 = 4_096;
+/// Connections of one address (IPv6: of one /64), by default. Beyond: closed at once.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+/// Connections from loopback, by default: a proxy, a benchmark and tests come from there.
+pub const CONNECTIONS_LOOPBACK_MAX: usize = 100_000;
+/// Connections of a node, by default. Beyond: closed at once.
+pub const CONNECTIONS_MAX: usize = 100_000;
+/// Connections of a node that are not logged in, by default. Beyond: the oldest of them that is idle makes way.
+pub const UNAUTHENTICATED_NODE_MAX: usize = 4_096;
+/// Descriptors kept free for files and the metrics when connections are counted against the process's limit.
+pub const DESCRIPTORS_RESERVED: u64 = 256;
+/// The kernel's queue of connections not accepted yet.
+pub const ACCEPT_BACKLOG: i32 = 4_096;
+/// Milliseconds to wait after an accept failed for lack of descriptors or memory.
+pub const ACCEPT_PAUSE_MS: u64 = 20;
+/// Bytes of an HTTP request head. Beyond: the connection is closed.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Milliseconds for a request head, and for a kept-alive connection to send the next one.
+pub const REQUEST_HEAD_MS_MAX: u64 = 5_000;
+/// Header lines of a request. Beyond: 431.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+/// Bytes of the buffer a WebSocket is read into: small, because idle connections are the bulk. Longer messages grow
+/// another one, up to the frame's bound.
+pub const WEBSOCKET_READ_BYTES: usize = 4 * 1024;
+/// Bytes of frames that a WebSocket collects before it writes to the socket.
+pub const WEBSOCKET_WRITE_BYTES: usize = 16 * 1024;
+/// Bytes that wait in a WebSocket's write buffer. One frame of the largest size fits beyond [`WEBSOCKET_WRITE_BYTES`].
+pub const WEBSOCKET_WRITE_BYTES_MAX: usize = 256 * 1024;
+const _: () = assert!(
+    WEBSOCKET_WRITE_BYTES + columba_wire::limits::FRAME_BYTES_MAX < WEBSOCKET_WRITE_BYTES_MAX,
+    "a frame that was taken from the session can always be queued"
+);
+/// Control frames (ping, pong) of one WebSocket a second; and twice so many at once. Beyond: closed.
+pub const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+/// Bytes of frames written at once to a QUIC stream.
+pub const QUIC_WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Milliseconds for the last frames and the closing handshake of a transport to reach the peer.
+pub const CLOSE_MS_MAX: u64 = 2_000;
+/// Milliseconds without a packet after which QUIC gives a connection up: later than the session's own heartbeat
+/// deadline, so that a client learns why.
+pub const QUIC_IDLE_MS: u32 = 80_000;
+const _: () = assert!(QUIC_IDLE_MS as u64 > columba_wire::limits::HEARTBEAT_DEADLINE_MS, "the session decides first");
+/// Bidirectional and unidirectional streams a QUIC peer may have open. One is used; a second is refused with a code
+/// rather than by silence.
+pub const QUIC_STREAMS: (u32, u32) = (8, 2);
+/// Bytes in flight to us on one QUIC stream.
+pub const QUIC_STREAM_WINDOW_BYTES: u32 = 192 * 1024;
+/// Bytes in flight to us on one QUIC connection.
+pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes that we send on one QUIC connection before they are acknowledged.
+pub const QUIC_SEND_WINDOW_BYTES: u64 = 256 * 1024;
+/// QUIC connections of an endpoint that wait for their handshake to be taken up. Beyond: refused.
+pub const QUIC_INCOMING_MAX: usize = 1_024;
+/// Bytes buffered for one of them.
+pub const QUIC_INCOMING_BYTES: u64 = 16 * 1024;
+/// Bytes buffered for all of them.
+pub const QUIC_INCOMING_BYTES_TOTAL: u64 = 16 * 1024 * 1024;
+/// QUIC handshakes under way on one core, beyond which an address must first prove itself with a Retry.
+pub const QUIC_UNVALIDATED_MAX: usize = 256;
+/// Seconds that a Retry token is good for.
+pub const QUIC_RETRY_TOKEN_SECONDS: u64 = 15;
+/// Milliseconds for a graceful shutdown: sessions are told, the journal's last batch is written.
+pub const SHUTDOWN_MS_MAX: u64 = 10_000;
