@@ -1,4 +1,4 @@
-//! Starting other programs: the command is printed first, its output passed on, and test runners' closing lines counted.
+//! Starting other programs: the command is printed first, its output passed on, and the tests in it counted.
 //!
 //! Invariants
 //! - A child never sees the variables that `cargo run` set for xtask itself: build scripts that watch them would run

@@ -120,7 +120,9 @@ fn check_source(file: &Path, text: &str, findings: &mut Vec<String>) {
     }
     for (number, line) in (1..).zip(text.lines()) {
         let chars = line.chars().count();
-        if chars > LINE_CHARS_MAX {
+        // A row of a table cannot be broken.
+        let row = line.trim_start().trim_start_matches('/').trim_start_matches('!').starts_with(" | ");
+        if chars > LINE_CHARS_MAX && !row {
             findings.push(format!("{name}:{number}: {chars} characters, at most {LINE_CHARS_MAX}"));
         }
         for word in UNFINISHED.iter().filter(|word| line.contains(**word)) {
@@ -218,7 +220,7 @@ fn directory_of_children(file: &Path) -> PathBuf {
     if is_root(file) || stem == "mod" { directory } else { directory.join(stem) }
 }
 
-/// Names in `mod name;` declarations, whatever their visibility. Declarations inside braces are found too: we have none.
+/// Names in `mod name;` declarations, whatever their visibility.
 fn declared_modules(text: &str) -> Vec<String> {
     let declared = |line: &str| {
         let line = line.trim();

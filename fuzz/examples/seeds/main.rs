@@ -1,4 +1,5 @@
-//! Writes the seeds of every fuzz target into `fuzz/corpus`: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+//! Writes the seeds of every fuzz target into `fuzz/corpus`:
+//! `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
 //!
 //! Seeds are small and valid, one of each shape that a decoder knows; libFuzzer makes the rest from them. They are in
 //! the repository, so this runs only when a format or the schema changes.
