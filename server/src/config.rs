@@ -219,7 +219,7 @@ pub struct Config {
     pub disk: DiskChoice,
     /// Who may register.
     pub registration: RegistrationPolicy,
-    /// Whether that is anybody from anywhere.
+    /// The same in words, for the greeting.
     pub registration_says: &'static str,
     /// Where the certificate comes from.
     pub certificate: CertificateSource,
@@ -401,7 +401,9 @@ impl Settings {
                 CertificateSource::Files { certificate: certificate.into(), key: key.into() }
             }
             _ => {
-                return Err(self.wrong("tls.certificate", "needs tls.key beside it, and the other way round".to_owned()));
+                return Err(
+                    self.wrong("tls.certificate", "needs tls.key beside it, and the other way round".to_owned())
+                );
             }
         };
         let (registration, registration_says) = self.registration()?;

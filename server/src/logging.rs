@@ -1,5 +1,7 @@
 //! (D) The log: `tracing` events to standard error, for people or as JSON.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -17,7 +19,8 @@ pub fn start(config: &Config) -> Result<()> {
         origin: config.log_filter.clone(),
         reason: error.to_string(),
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let is_terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(is_terminal).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first log.
     let _ = match config.log_format {
         LogFormat::Human => builder.with_target(false).try_init(),

@@ -124,7 +124,7 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
         DiskChoice::Thread => Backend::Thread,
     };
     // Before the thread is pinned: threads of the disk must not inherit its one CPU.
-    let (disk, driver) = probe::open(backend, &setup.config.data_dir)?;
+    let (disk, driver) = probe::open(backend, &setup.config.data_dir).await?;
     if setup.config.pin_cores {
         pin(setup.core, setup.cores);
     }
