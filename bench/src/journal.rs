@@ -165,10 +165,12 @@ fn measure(options: &Options, scenario: Scenario, dir: &Path, raw: &mut RawFile)
             DiskKind::Uring => probe::Backend::Uring,
             DiskKind::Thread => probe::Backend::Thread,
         };
-        let (disk, driver) = probe::open(backend, dir).context("open the disk")?;
-        let driving = tokio::task::spawn_local(driver);
+        let (disk, driver) = probe::open(backend, dir).await.context("open the disk")?;
+        let driving = driver.map(|driver| tokio::task::spawn_local(driver.run()));
         let run = commit_and_write(options, scenario, disk, dir, raw).await;
-        driving.abort();
+        if let Some(driving) = driving {
+            driving.abort();
+        }
         run
     })
 }

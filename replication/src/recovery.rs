@@ -39,11 +39,7 @@ pub(crate) fn encode_hard_state(state: &HardState) -> [u8; HARD_STATE_BYTES] {
 fn decode_hard_state(partition: PartitionId, bytes: &[u8]) -> Result<HardState> {
     let bytes: &[u8; HARD_STATE_BYTES] = bytes.try_into().map_err(|_| Error::HardState(partition))?;
     let field = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    let mut state = HardState::default();
-    state.term = field(0);
-    state.vote = field(8);
-    state.commit = field(16);
-    Ok(state)
+    Ok(HardState { term: field(0), vote: field(8), commit: field(16), ..HardState::default() })
 }
 
 /// Brings a partition up to date from the journal and starts its group, with this node as the only voter.
@@ -89,19 +85,15 @@ pub async fn open_group<D: Disk>(
         partition.evict();
     }
 
-    let mut conf_state = ConfState::default();
-    conf_state.voters = vec![node];
+    let conf_state = ConfState { voters: vec![node], ..ConfState::default() };
     let mut log = Log::new(hard_state, conf_state, (commit, term));
     let mut next = commit.next();
     while next <= last {
         let mut entries = Vec::new();
         for found in journal.read(id, next, RECOVERY_READ_BYTES).await? {
-            let mut entry = Entry::default();
-            entry.term = found.term.get();
-            entry.index = found.index.get();
-            entry.data = found.payload;
             next = found.index.next();
-            entries.push(entry);
+            let (term, index) = (found.term.get(), found.index.get());
+            entries.push(Entry { term, index, data: found.payload, ..Entry::default() });
         }
         log.append(&entries);
     }

@@ -9,6 +9,8 @@
 //! | login: user id, device id big-endian | 20 |
 //! | register: device key, handle | 32 + length of the handle |
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{DeviceAddress, v1::ChannelBinding};
 
 /// Label of the TLS exporter used as channel binding (RFC 9266).
@@ -28,6 +30,16 @@ pub struct Binding {
 impl Binding {
     /// For plain connections.
     pub const NONE: Self = Self { kind: ChannelBinding::None, data: None };
+
+    /// 32 bytes of the TLS exporter with [`EXPORTER_LABEL`] and an empty context.
+    pub const fn tls_exporter(secret: [u8; 32]) -> Self {
+        Self { kind: ChannelBinding::TlsExporter, data: Some(secret) }
+    }
+
+    /// The server's own certificate, DER, as it presents it.
+    pub fn server_certificate(der: &[u8]) -> Self {
+        Self { kind: ChannelBinding::ServerCertificate, data: Some(Sha256::digest(der).into()) }
+    }
 
     fn append_to(&self, out: &mut Vec<u8>) {
         let kind = match self.kind {
@@ -60,4 +72,39 @@ pub fn register_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: 
     out.extend_from_slice(device_key);
     out.extend_from_slice(handle.as_bytes());
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DeviceId, UserId};
+
+    const NONCE: [u8; NONCE_BYTES] = [7; NONCE_BYTES];
+
+    #[test]
+    fn a_signature_for_one_connection_is_worthless_on_another() {
+        let address = DeviceAddress { user: UserId::from_bytes([1; 16]), device: DeviceId::FIRST };
+        let bindings = [
+            Binding::NONE,
+            Binding::tls_exporter([0; 32]),
+            Binding::tls_exporter([1; 32]),
+            Binding::server_certificate(b"one"),
+            Binding::server_certificate(b"two"),
+        ];
+        let signed: Vec<_> = bindings.iter().map(|binding| login_bytes(&NONCE, binding, address)).collect();
+        for (at, bytes) in signed.iter().enumerate() {
+            assert!(!signed[at + 1..].contains(bytes), "two bindings sign the same bytes");
+        }
+        assert_ne!(signed[0], login_bytes(&[8; NONCE_BYTES], &Binding::NONE, address));
+    }
+
+    #[test]
+    fn a_login_signature_is_no_registration() {
+        let address = DeviceAddress { user: UserId::from_bytes([1; 16]), device: DeviceId::FIRST };
+        let login = login_bytes(&NONCE, &Binding::NONE, address);
+        let register = register_bytes(&NONCE, &Binding::NONE, &[1; 32], "ada");
+        assert_eq!(login.len(), 16 + NONCE_BYTES + 1 + 20);
+        assert_eq!(register.len(), 19 + NONCE_BYTES + 1 + 32 + 3);
+        assert_ne!(login[..16], register[..16]);
+    }
 }

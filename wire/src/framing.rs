@@ -64,3 +64,81 @@ pub fn encode_framed(frame: &impl prost::Message, out: &mut BytesMut) {
     out.put_u32(bytes);
     encode_into(frame, out);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        frame::decode_client,
+        v1::{ClientFrame, Ping, Send, client_frame::Kind},
+    };
+
+    fn stream() -> (Vec<ClientFrame>, BytesMut) {
+        let send = Send { client_seq: 9, to_user: Bytes::from_static(&[2; 16]), body: Bytes::from_static(&[5; 300]) };
+        let frames = vec![
+            ClientFrame { request_id: 1, kind: Some(Kind::Ping(Ping {})) },
+            ClientFrame { request_id: 2, kind: Some(Kind::Send(send)) },
+            ClientFrame { request_id: 3, kind: Some(Kind::Ping(Ping {})) },
+        ];
+        let mut bytes = BytesMut::new();
+        for frame in &frames {
+            encode_framed(frame, &mut bytes);
+        }
+        (frames, bytes)
+    }
+
+    fn drain(deframer: &mut Deframer, out: &mut Vec<ClientFrame>) {
+        while let Some(frame) = deframer.next_frame().unwrap() {
+            out.push(decode_client(frame).unwrap());
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_wherever_the_network_cuts() {
+        let (frames, bytes) = stream();
+        for first in 0..=bytes.len() {
+            for second in (first..=bytes.len()).step_by(7) {
+                let mut deframer = Deframer::new(1024);
+                let mut out = Vec::new();
+                for chunk in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
+                    deframer.push(chunk);
+                    drain(&mut deframer, &mut out);
+                }
+                assert_eq!(out, frames, "cut at {first} and {second}");
+                assert!(!deframer.is_partial());
+            }
+        }
+    }
+
+    #[test]
+    fn an_oversized_prefix_is_refused_before_anything_is_reserved() {
+        let mut deframer = Deframer::new(1024);
+        deframer.push(&1025u32.to_be_bytes());
+        assert!(matches!(deframer.next_frame(), Err(FrameError::TooLarge { bytes: 1025 })));
+
+        let mut deframer = Deframer::new(1024);
+        deframer.push(&u32::MAX.to_be_bytes());
+        assert!(matches!(deframer.next_frame(), Err(FrameError::TooLarge { .. })));
+        assert!(deframer.buffer.capacity() < 1024, "{} bytes reserved", deframer.buffer.capacity());
+    }
+
+    #[test]
+    fn an_announced_frame_reserves_nothing_until_its_bytes_come() {
+        let mut deframer = Deframer::new(1 << 30);
+        deframer.push(&(1u32 << 30).to_be_bytes());
+        assert!(deframer.next_frame().unwrap().is_none());
+        assert!(deframer.is_partial());
+        assert!(deframer.buffer.capacity() < 1024, "{} bytes reserved", deframer.buffer.capacity());
+    }
+
+    #[test]
+    fn the_bound_grows_with_login() {
+        let mut deframer = Deframer::new(8);
+        deframer.push(&9u32.to_be_bytes());
+        assert!(deframer.next_frame().is_err());
+        deframer.set_frame_bytes_max(9);
+        assert!(deframer.next_frame().unwrap().is_none());
+        deframer.push(&[0; 9]);
+        assert_eq!(deframer.next_frame().unwrap().unwrap().len(), 9);
+    }
+}

@@ -31,17 +31,26 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Verdict> {
         return Ok(Verdict::Skipped(format!("no python3: {error:#}")));
     }
     let python = environment(workspace)?;
+    // Without a node first: the client's pure parts against the test vectors of the document.
+    let pure = ["-m", "unittest", "test_pure"];
+    let pure = python_program(&python, &pure, &workspace.root.join(CLIENT)).run_counted()?;
+    if !pure.status.success() {
+        return Ok(pure.into());
+    }
     Program::cargo(workspace, &["build", "--quiet", "--workspace", "--bins"]).run()?;
     let node = workspace.target.join("debug/columba").display().to_string();
     let script = format!("{CLIENT}/interop.py");
-    // Nothing is written beside the sources.
-    let program =
-        Program::new(python, &[&script, "--node", &node], &workspace.root).variable("PYTHONDONTWRITEBYTECODE", "1");
-    let finished = program.run_counted()?;
+    let mut finished = python_program(&python, &[&script, "--node", &node], &workspace.root).run_counted()?;
     if finished.status.success() && finished.counts.passed == 0 {
         bail!("{script} counted no test");
     }
+    finished.counts.add(pure.counts);
     Ok(finished.into())
+}
+
+/// The environment's Python, writing nothing beside the sources.
+fn python_program(python: &Path, arguments: &[&str], directory: &Path) -> Program {
+    Program::new(python, arguments, directory).variable("PYTHONDONTWRITEBYTECODE", "1")
 }
 
 /// The environment's Python, with the client's requirements installed.

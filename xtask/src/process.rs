@@ -183,9 +183,13 @@ fn pass_on(stream: impl Read) -> Counts {
     }
 }
 
-/// What one line of a test runner counts: nextest's `Summary`, cargo's `test result`, or `N passed, N failed`.
+/// What one line of a test runner counts: nextest's `Summary`, cargo's `test result`, Python's `Ran N tests` (which does
+/// not say how many failed: the exit status does), or `N passed, N failed`.
 fn counts_of(line: &str) -> Option<Counts> {
     let line = line.trim();
+    if let Some((number, _)) = line.strip_prefix("Ran ").and_then(|rest| rest.split_once(" test")) {
+        return number.parse().ok().map(|passed| Counts { passed, failed: 0 });
+    }
     let nextest = line.starts_with("Summary [");
     let cargo = line.starts_with("test result: ");
     let plain = line.split_once(" passed, ").is_some_and(|(number, _)| number.parse::<u64>().is_ok());
@@ -224,6 +228,7 @@ mod tests {
         let cargo = "test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
         assert_eq!(counts_of(cargo), counts(4, 1));
         assert_eq!(counts_of("12 passed, 0 failed"), counts(12, 0));
+        assert_eq!(counts_of("Ran 7 tests in 0.012s"), counts(7, 0));
         assert_eq!(counts_of("test a::sentence_that_says passed, failed ... ok"), None);
     }
 

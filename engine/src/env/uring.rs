@@ -296,9 +296,12 @@ impl UringDriver {
     /// # Errors
     /// `Io` where the reactor does not take the eventfd.
     #[expect(clippy::disallowed_methods, reason = "a driver: it measures how long it has looked")]
+    #[expect(unsafe_code, reason = "the reactor must be told that the descriptor stays open")]
     pub async fn run(self) -> Result<()> {
         let failed = |source| Error::Io { operation: "wait for", path: Path::new("io_uring").to_owned(), source };
-        let eventfd = AsyncFd::with_interest(self.eventfd.as_fd(), Interest::READABLE).map_err(failed)?;
+        // SAFETY: `self` owns the descriptor and outlives the registration; it stays open and the same throughout.
+        let registered = unsafe { AsyncFd::register_with_interest(self.eventfd.as_fd(), Interest::READABLE) };
+        let eventfd = registered.map_err(|error| failed(error.into()))?;
         loop {
             poll_fn(|cx| {
                 if self.ring.in_flight.get() > 0 {

@@ -206,7 +206,7 @@ fn a_flipped_bit_in_what_is_proven_durable_is_reported() {
     let (path, _) = disk.files().into_iter().find(|(path, _)| is_segment(path)).unwrap();
     let end = block_on(async {
         let file = crate::env::Disk::open(&disk, &path).await.unwrap();
-        let image = crate::env::DiskFile::read(&file, 0, SEGMENT as usize).await.unwrap();
+        let image = crate::env::DiskFile::read(&file, 0, usize::try_from(SEGMENT).unwrap()).await.unwrap();
         let scanned = recovery::scan(&path, segment_id(&path), &Bytes::copy_from_slice(&image), None).unwrap();
         scanned.end
     });

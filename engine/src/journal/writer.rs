@@ -394,7 +394,8 @@ impl<D: Disk> Journal<D> {
     pub fn room_bytes(&self) -> u64 {
         let state = self.inner.state.borrow();
         let segment_bytes = self.inner.config.segment_bytes;
-        let rest = state.segments.back().map_or(0, |segment| segment_bytes - segment.end);
+        let active = state.segments.back().filter(|_| !state.sealed);
+        let rest = active.map_or(0, |segment| segment_bytes - segment.end);
         let in_use = state.segments.len() + state.ready.len();
         let spares = state.spares.len().min(self.inner.config.segments_max.saturating_sub(in_use));
         rest + (state.ready.len() + spares) as u64 * (segment_bytes - BATCHES_AT)
@@ -435,7 +436,7 @@ impl<D: Disk> Journal<D> {
                 None => {
                     let start = offset / BLOCK_BYTES * BLOCK_BYTES;
                     let least = (offset + len).next_multiple_of(BLOCK_BYTES) - start;
-                    let image = Bytes::copy_from_slice(&*file.read(start as u64, least.max(READ_BYTES)).await?);
+                    let image = Bytes::copy_from_slice(&file.read(start as u64, least.max(READ_BYTES)).await?);
                     window = Some((location.segment, start, image.clone()));
                     (start, image)
                 }

@@ -70,10 +70,6 @@ impl InboxEntries {
         self.map.len() * ENTRY_BYTES
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
     fn push(&mut self, device: DeviceAddress, entry: InboxEntry) {
         let before = self.map.insert((device, entry.position), entry);
         assert!(before.is_none(), "inbox of {device}: position {} given twice", entry.position);

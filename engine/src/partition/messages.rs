@@ -32,10 +32,6 @@ impl Messages {
         self.bytes
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     /// Appends the chat's next message.
     pub(crate) fn push(&mut self, chat: ChatId, message: StoredMessage) {
         let run = self.runs.entry(chat).or_default();

@@ -103,10 +103,6 @@ impl Layer {
         const ROW_BYTES: usize = 160;
         self.messages.bytes() + self.inbox_entries.bytes() + self.rows() * ROW_BYTES
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty() && self.inbox_entries.is_empty() && self.rows() == 0
-    }
 }
 
 impl Layer {

@@ -1,6 +1,6 @@
 //! Every flipped bit of a file is found; garbage is an error, never a panic.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -26,7 +26,7 @@ async fn small_file(disk: &SimDisk) -> PathBuf {
     path
 }
 
-async fn verify(disk: &SimDisk, path: &PathBuf) -> crate::error::Result<()> {
+async fn verify(disk: &SimDisk, path: &Path) -> crate::error::Result<()> {
     let table = Table::open(FileId::new(7), path.clone(), disk.open(path).await?).await?;
     table.verify().await
 }

@@ -1,0 +1,53 @@
+//! Every bound of the client, with unit, reason, and what happens beyond it.
+
+use core::time::Duration;
+
+use columba_wire::limits::{SENDS_IN_FLIGHT_MAX, UNACKED_MAX};
+
+/// Messages that wait for their answer, sent or not. Beyond: [`crate::Error::OutboxFull`].
+pub const OUTBOX_MESSAGES_MAX: usize = 4096;
+/// Requests other than sends that wait for their answer. Beyond: [`crate::Error::TooManyRequests`].
+pub const REQUESTS_MAX: usize = 64;
+/// Calls on their way to the driver. Beyond: the caller waits.
+pub const CALLS_MAX: usize = 256;
+/// Calls the driver takes at a time.
+pub const CALLS_BATCH_MAX: usize = 128;
+/// Frames read at a time, before anything is answered.
+pub const FRAMES_READ_MAX: usize = 256;
+/// Frames encoded and not yet taken by the socket. Beyond: they stay in the session, where acknowledgements coalesce.
+pub const FRAMES_WRITE_MAX: usize = 2 * SENDS_IN_FLIGHT_MAX;
+/// Messages received and not yet acknowledged by the application. The server holds back at [`UNACKED_MAX`]; a server
+/// that sends on is disconnected here.
+pub const UNACKED_MESSAGES_MAX: usize = 4 * UNACKED_MAX;
+/// Events that wait for the application. Beyond: the socket is not read. Receipts and presence, of which only the
+/// newest counts, are dropped when half of it is used.
+pub const EVENTS_MAX: usize = UNACKED_MESSAGES_MAX + 256;
+/// Own messages of a chat known above a hole that others' messages will fill. Beyond: gaps below go unreported.
+pub const OWN_AHEAD_MAX: usize = 4096;
+/// Messages of a chat kept in the profile's log. Older ones are left to the server's history.
+pub const LOG_MESSAGES_MAX: usize = 500;
+/// Names of users kept in the profile. Beyond: new ones are not kept.
+pub const NAMES_MAX: usize = 4096;
+/// Bytes of the profile's journal after which it is rewritten, when at least half of it is out of date.
+pub const JOURNAL_BYTES_REWRITE: u64 = 1024 * 1024;
+/// Bytes of the profile's journal and identity file that are read at all.
+pub const PROFILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Time to connect, from the name look-up to the transport's handshake.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Head start of QUIC before WebSocket is tried instead.
+pub const QUIC_HEAD_START: Duration = Duration::from_secs(3);
+/// Time from the transport's handshake to the welcome.
+pub const LOGIN_TIMEOUT: Duration = Duration::from_millis(columba_wire::limits::LOGIN_MS_MAX);
+/// Time for the last frames on [`crate::Client::close`].
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Shortest wait before a reconnect.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(250);
+/// Longest wait before a reconnect, unless the server asks for more.
+pub const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// Longest wait that a server may ask for.
+pub const RECONNECT_ASKED_MAX: Duration = Duration::from_secs(600);
+/// Shortest wait before a refused send is tried again.
+pub const RESEND_MIN: Duration = Duration::from_millis(100);
+/// Longest wait before a refused send is tried again, unless the server asks for more.
+pub const RESEND_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,249 @@
+//! What the server says, one function for each kind.
+
+use core::time::Duration;
+
+use columba_wire::{
+    ChatId, ClientSeq, Code, MessageSeq, UserId,
+    frame::FrameError,
+    v1::{self, ServerFrame, client_frame::Kind as Asked, server_frame::Kind},
+};
+
+use super::{
+    Output, Phase, Reply, Session,
+    cursor::{Cursor, Progress, Verdict},
+    record::Record,
+};
+use crate::{
+    error::Error,
+    limits::UNACKED_MESSAGES_MAX,
+    types::{Carrier, ChatReceipts, Event, HistoryPage, Message, Presence, Receipt, Sent},
+};
+
+impl Session {
+    /// Takes a frame from the server. `carrier`: what brought it.
+    pub(crate) fn handle_frame(&mut self, now: Duration, carrier: Carrier, frame: Result<ServerFrame, FrameError>) {
+        match &mut self.phase {
+            Phase::Offline | Phase::Ending | Phase::Ended => return,
+            Phase::Open { heard_at, .. } => *heard_at = now,
+            Phase::Greeting { .. } | Phase::Proving { .. } => {}
+        }
+        let ServerFrame { request_id, kind } = match frame {
+            Ok(frame) => frame,
+            Err(FrameError::NoKind) => return,
+            Err(error) => return self.disconnect(Error::Protocol(error.to_string())),
+        };
+        let Some(kind) = kind else {
+            return;
+        };
+        match kind {
+            Kind::Challenge(challenge) => self.handle_challenge(&challenge),
+            Kind::Registered(registered) => self.handle_registered(&registered),
+            Kind::Welcome(welcome) => {
+                if self.handle_welcome(now, &welcome) {
+                    self.tell(Event::Connected { carrier });
+                }
+            }
+            Kind::Pong(_) => {}
+            Kind::Goaway(goaway) => self.handle_goaway(goaway),
+            Kind::Error(error) => self.handle_error(now, request_id, error),
+            Kind::Sent(sent) => self.handle_sent(&sent),
+            Kind::Deliver(deliver) => self.handle_deliver(deliver),
+            Kind::Receipt(receipt) => match parse_receipt(&receipt) {
+                Some(receipt) => self.tell(Event::Receipt(receipt)),
+                None => self.disconnect(bad_ids()),
+            },
+            Kind::Presence(presence) => match UserId::try_from(&presence.user_id[..]) {
+                Ok(user) => {
+                    let last_seen_ms = (!presence.online && presence.last_seen_ms > 0).then_some(presence.last_seen_ms);
+                    self.tell(Event::Presence(Presence { user, online: presence.online, last_seen_ms }));
+                }
+                Err(_) => self.disconnect(bad_ids()),
+            },
+            Kind::Synced(_) => {
+                self.backoff.reset();
+                self.tell(Event::Synced);
+            }
+            Kind::History(history) => {
+                let page = parse_history(history).map(Reply::History);
+                self.answer(request_id, page);
+            }
+            Kind::Receipts(receipts) => {
+                let members = receipts.members.iter().map(parse_receipt).collect::<Option<Vec<_>>>();
+                let last = MessageSeq::new(receipts.last_seq);
+                self.answer(request_id, members.map(|members| Reply::Receipts(ChatReceipts { last, members })));
+            }
+            Kind::UserFound(found) => self.handle_user_found(request_id, found),
+            Kind::Done(_) => self.answer(request_id, Some(Reply::Done)),
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Answers a request of ours. Others are of an earlier connection, or given up.
+    fn answer(&mut self, request_id: u64, reply: Option<Reply>) {
+        let Some(reply) = reply else {
+            return self.disconnect(bad_ids());
+        };
+        if request_id % 2 == 1
+            && let Some(request) = self.requests.remove(request_id / 2)
+            && let Some(token) = request.token
+        {
+            self.reply(token, Ok(reply));
+        }
+    }
+
+    fn handle_user_found(&mut self, request_id: u64, found: v1::UserFound) {
+        let Ok(user) = UserId::try_from(&found.user_id[..]) else {
+            return self.disconnect(bad_ids());
+        };
+        self.outputs.push_back(Output::Record(Record::Named { user, handle: found.handle }));
+        self.answer(request_id, Some(Reply::User(user)));
+    }
+
+    fn handle_sent(&mut self, sent: &v1::Sent) {
+        let Ok(chat) = ChatId::try_from(&sent.chat_id[..]) else {
+            return self.disconnect(bad_ids());
+        };
+        let client_seq = ClientSeq::new(sent.client_seq);
+        let Some(entry) = self.outbox.remove(client_seq) else {
+            // Given up in the meantime, and counted as unknown.
+            return;
+        };
+        self.outbox.handle_accepted();
+        let sent = Sent { client_seq, chat, seq: MessageSeq::new(sent.seq), time_ms: sent.time_ms };
+        self.cursor(chat, sent.seq).progress.handle_own(sent.seq);
+        self.outputs.push_back(Output::Record(Record::Sent { client_seq, chat, seq: sent.seq, time_ms: sent.time_ms }));
+        match entry.token {
+            Some(token) => self.reply(token, Ok(Reply::Sent(sent))),
+            None => self.tell(Event::Sent(sent)),
+        }
+    }
+
+    /// The cursor of a chat; where it is new, and this device was there before this profile, it begins at `seq`.
+    fn cursor(&mut self, chat: ChatId, seq: MessageSeq) -> &mut Cursor {
+        let complete = self.complete;
+        self.chats
+            .entry(chat)
+            .or_insert_with(|| Cursor::new(if complete { Progress::default() } else { Progress::starting_at(seq) }))
+    }
+
+    fn handle_deliver(&mut self, deliver: v1::Deliver) {
+        let Some(message) = parse_message(deliver) else {
+            return self.disconnect(bad_ids());
+        };
+        let Some(me) = self.account.as_ref().map(|account| account.user).filter(|_| self.is_open()) else {
+            return self.disconnect(Error::Protocol("a message before the welcome".to_owned()));
+        };
+        if self.untaken >= UNACKED_MESSAGES_MAX {
+            return self.disconnect(Error::Protocol("more unacknowledged messages than allowed".to_owned()));
+        }
+        let chat = message.chat;
+        self.cursor(chat, message.seq);
+        let cursor = self.chats.get_mut(&chat).expect("it was just made");
+        let outbox = &self.outbox;
+        let sender = message.sender;
+        // In a 1:1 chat the sender is the other one, or oneself on another device.
+        let peer = move || if sender == me { outbox.len() as u64 } else { outbox.unanswered_to(sender) };
+        match cursor.handle_deliver(message.clone(), peer) {
+            Verdict::Duplicate { kept } => {
+                if kept {
+                    self.acks.insert(chat);
+                }
+                return;
+            }
+            Verdict::New => {}
+            Verdict::NewAfterGap { after } => self.tell(Event::Gap { chat, after, before: message.seq }),
+        }
+        self.untaken += 1;
+        self.tell(Event::Message(message));
+    }
+
+    fn handle_goaway(&mut self, goaway: v1::Goaway) {
+        self.asked_wait = Duration::from_millis(u64::from(goaway.reconnect_after_ms));
+        self.disconnect(Error::Goaway { code: code(goaway.code), message: goaway.message });
+    }
+
+    fn handle_error(&mut self, now: Duration, request_id: u64, error: v1::Error) {
+        let code = code(error.code);
+        let retry_after = Duration::from_millis(u64::from(error.retry_after_ms));
+        if !self.is_open() {
+            return self.handle_login_refused(code, error.message, retry_after);
+        }
+        if request_id == 0 {
+            self.asked_wait = retry_after;
+            return self.disconnect(Error::Goaway { code, message: error.message });
+        }
+        if request_id % 2 == 1 {
+            let Some(request) = self.requests.remove(request_id / 2) else {
+                return;
+            };
+            if matches!(request.kind, Asked::SubscribePresence(_)) {
+                self.watched.clear();
+            }
+            if let Some(token) = request.token {
+                self.reply(token, Err(Error::Refused { code, message: error.message }));
+            }
+            return;
+        }
+        let client_seq = ClientSeq::new(request_id / 2);
+        if code.is_retryable() {
+            self.outbox.handle_refused(now, client_seq, retry_after);
+            return;
+        }
+        if let Some(entry) = self.outbox.remove(client_seq) {
+            let reason = match code {
+                Code::ClientSeqTooOld => Error::OutcomeUnknown { client_seq },
+                _ => Error::Refused { code, message: error.message },
+            };
+            self.give_up(client_seq, entry, reason);
+        }
+    }
+
+    /// Login or registration failed. What may succeed later is tried again; a registration's caller decides itself.
+    fn handle_login_refused(&mut self, code: Code, message: String, retry_after: Duration) {
+        self.asked_wait = retry_after;
+        let error = Error::Refused { code, message };
+        if self.account.is_some() || code == Code::UnsupportedVersion {
+            return self.disconnect(error);
+        }
+        if let Some(registration) = self.registration.take_if(|_| !code.is_retryable()) {
+            self.reply(registration.token, Err(error));
+        }
+        self.disconnect(Error::ConnectionLost(format!("registration refused: {code}")));
+    }
+}
+
+/// A code's number; those of a newer server are treated as a fault of the server.
+fn code(number: u32) -> Code {
+    Code::from_number(number).unwrap_or(Code::Internal)
+}
+
+fn bad_ids() -> Error {
+    Error::Protocol("ids of the wrong form".to_owned())
+}
+
+fn parse_message(deliver: v1::Deliver) -> Option<Message> {
+    Some(Message {
+        chat: ChatId::try_from(&deliver.chat_id[..]).ok()?,
+        seq: MessageSeq::new(deliver.seq),
+        sender: UserId::try_from(&deliver.sender_user[..]).ok()?,
+        time_ms: deliver.time_ms,
+        body: deliver.body,
+    })
+}
+
+fn parse_receipt(receipt: &v1::Receipt) -> Option<Receipt> {
+    Some(Receipt {
+        chat: ChatId::try_from(&receipt.chat_id[..]).ok()?,
+        user: UserId::try_from(&receipt.user_id[..]).ok()?,
+        delivered: MessageSeq::new(receipt.delivered_seq),
+        read: MessageSeq::new(receipt.read_seq),
+    })
+}
+
+fn parse_history(history: v1::History) -> Option<HistoryPage> {
+    let messages = history.messages.into_iter().map(parse_message).collect::<Option<_>>()?;
+    Some(HistoryPage { messages, complete: history.complete })
+}

@@ -1,0 +1,194 @@
+//! What the client hands out: events and answers.
+
+use core::{fmt, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId};
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Error;
+
+/// SHA-256 of a certificate, DER.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// Of a certificate, DER.
+    pub fn of(certificate: &[u8]) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = Error;
+
+    /// 64 hex digits; colons and case do not matter.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let text: String = text.chars().filter(|c| *c != ':').collect::<String>().to_ascii_lowercase();
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| Error::InvalidOption("a fingerprint is 64 hex digits".to_owned()))
+    }
+}
+
+/// Who this client is, as the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The user.
+    pub user: UserId,
+    /// This device of the user.
+    pub device: DeviceId,
+    /// The handle it was registered with.
+    pub handle: String,
+}
+
+/// A message in a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its chat.
+    pub chat: ChatId,
+    /// Its place there.
+    pub seq: MessageSeq,
+    /// Who sent it.
+    pub sender: UserId,
+    /// When the server took it, milliseconds since 1970.
+    pub time_ms: u64,
+    /// What it says.
+    pub body: Bytes,
+}
+
+/// A message of this device that is durable and has its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its number on this device.
+    pub client_seq: ClientSeq,
+    /// Its chat.
+    pub chat: ChatId,
+    /// Its place there.
+    pub seq: MessageSeq,
+    /// When the server took it, milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// How far a member of a chat is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The chat.
+    pub chat: ChatId,
+    /// The member.
+    pub user: UserId,
+    /// A device of the member has the messages up to this one.
+    pub delivered: MessageSeq,
+    /// The member has read up to this one.
+    pub read: MessageSeq,
+}
+
+/// All receipts of a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatReceipts {
+    /// Newest message of the chat.
+    pub last: MessageSeq,
+    /// One for each member.
+    pub members: Vec<Receipt>,
+}
+
+/// A page of a chat's messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Newest first.
+    pub messages: Vec<Message>,
+    /// Whether nothing exists below the last one.
+    pub complete: bool,
+}
+
+/// Whether a user is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// Who.
+    pub user: UserId,
+    /// Online now.
+    pub online: bool,
+    /// When the user was last there, milliseconds since 1970; `None` where never, or online.
+    pub last_seen_ms: Option<u64>,
+}
+
+/// What carries the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// QUIC, one stream.
+    Quic,
+    /// WebSocket over TLS.
+    WebSocket,
+    /// WebSocket in the clear.
+    PlainWebSocket,
+}
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "QUIC",
+            Self::WebSocket => "WebSocket",
+            Self::PlainWebSocket => "WebSocket without TLS",
+        })
+    }
+}
+
+/// What happens, in order.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The session is open. What waited comes next, then [`Event::Synced`].
+    Connected {
+        /// Over what.
+        carrier: Carrier,
+    },
+    /// The session is gone.
+    Disconnected {
+        /// Why.
+        reason: Error,
+        /// When it is tried again; `None` where it is not.
+        retry_in: Option<Duration>,
+    },
+    /// The server's certificate was trusted because none was known: it is pinned from now on.
+    CertificatePinned {
+        /// Of the certificate.
+        fingerprint: Fingerprint,
+    },
+    /// What waited has come; from here on it is live.
+    Synced,
+    /// A message from somebody. Each comes once, in order within its chat.
+    Message(Message),
+    /// The server skipped messages of a chat that are not this device's own. Never seen from a healthy server.
+    Gap {
+        /// The chat.
+        chat: ChatId,
+        /// The last message before the hole.
+        after: MessageSeq,
+        /// The first message behind it.
+        before: MessageSeq,
+    },
+    /// A message of [`crate::Client::queue`], or one left over from an earlier run, is in its chat.
+    Sent(Sent),
+    /// A message of [`crate::Client::queue`], or one left over from an earlier run, will not be sent.
+    SendFailed {
+        /// Its number.
+        client_seq: ClientSeq,
+        /// Why.
+        reason: Error,
+    },
+    /// Another member of a chat got further. Only the newest state is told.
+    Receipt(Receipt),
+    /// A user of [`crate::Client::subscribe_presence`] came or went.
+    Presence(Presence),
+}

@@ -1,0 +1,128 @@
+//! What was promised, held against what clients remember. One function per promise.
+//!
+//! | check | promise |
+//! |---|---|
+//! | [`acknowledged_is_delivered`] | what got `Sent` reaches the other member, at its place, unchanged |
+//! | [`order_is_dense`] | a chat's seqs are 1, 2, 3 ... without gaps, and each is one message |
+//! | [`nothing_is_stored_twice`] | a message that was sent again has one place |
+//! | [`receipts_are_true`] | a tick says no more than what the other side has |
+//! | [`clients_saw_nothing_odd`] | no answer contradicted an earlier one |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use columba_wire::{ChatId, UserId};
+
+use crate::client::Client;
+
+/// Runs every check. Returns what was broken.
+pub fn all(clients: &[Client]) -> Vec<String> {
+    let mut broken = clients_saw_nothing_odd(clients);
+    broken.extend(acknowledged_is_delivered(clients));
+    broken.extend(order_is_dense(clients));
+    broken.extend(nothing_is_stored_twice(clients));
+    broken.extend(receipts_are_true(clients));
+    broken
+}
+
+fn user_of(client: &Client) -> Option<UserId> {
+    client.address.map(|address| address.user)
+}
+
+/// What got `Sent` reaches the other member, at its place, unchanged.
+pub fn acknowledged_is_delivered(clients: &[Client]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for sender in clients {
+        for message in &sender.acknowledged {
+            let Some(peer) = clients.iter().find(|client| user_of(client) == Some(message.to)) else {
+                continue;
+            };
+            let found = peer.received.get(&message.chat).and_then(|received| received.messages.get(&message.seq));
+            match found {
+                Some((user, body)) if Some(*user) == user_of(sender) && *body == message.body => {}
+                Some(_) => broken.push(format!("{}: seq {} is another message", peer.handle, message.seq)),
+                None => broken.push(format!(
+                    "{} lacks seq {} of {} from {} (client seq {})",
+                    peer.handle, message.seq, message.chat, sender.handle, message.client_seq
+                )),
+            }
+        }
+    }
+    broken
+}
+
+/// By chat and seq: who sent it, and its body; from all that clients received or had acknowledged.
+fn known(clients: &[Client]) -> BTreeMap<ChatId, BTreeMap<u64, BTreeSet<(UserId, bytes::Bytes)>>> {
+    let mut chats: BTreeMap<ChatId, BTreeMap<u64, BTreeSet<(UserId, bytes::Bytes)>>> = BTreeMap::new();
+    for client in clients {
+        for (chat, received) in &client.received {
+            for (seq, message) in &received.messages {
+                chats.entry(*chat).or_default().entry(*seq).or_default().insert(message.clone());
+            }
+        }
+        let Some(user) = user_of(client) else {
+            continue;
+        };
+        for message in &client.acknowledged {
+            let at = chats.entry(message.chat).or_default().entry(message.seq).or_default();
+            at.insert((user, message.body.clone()));
+        }
+    }
+    chats
+}
+
+/// A chat's seqs are dense, and each is one message.
+pub fn order_is_dense(clients: &[Client]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (chat, messages) in known(clients) {
+        for (n, (seq, variants)) in (1..).zip(&messages) {
+            if *seq != n {
+                broken.push(format!("{chat}: seq {n} is missing, {seq} is there"));
+                break;
+            }
+            if variants.len() != 1 {
+                broken.push(format!("{chat}: seq {seq} is {} messages", variants.len()));
+            }
+        }
+    }
+    broken
+}
+
+/// Bodies are unique in the simulation: one that is at two places was stored twice.
+pub fn nothing_is_stored_twice(clients: &[Client]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (chat, messages) in known(clients) {
+        let mut places = BTreeMap::new();
+        for (seq, variants) in messages {
+            for (_, body) in variants {
+                if let Some(before) = places.insert(body, seq) {
+                    broken.push(format!("{chat}: the same message is at {before} and at {seq}"));
+                }
+            }
+        }
+    }
+    broken
+}
+
+/// A tick says no more than what the other side has.
+pub fn receipts_are_true(clients: &[Client]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for client in clients {
+        for ((chat, user), (delivered, read)) in &client.receipts {
+            let Some(peer) = clients.iter().find(|peer| user_of(peer) == Some(*user)) else {
+                continue;
+            };
+            let has = peer.received.get(chat).and_then(|received| received.messages.keys().next_back().copied());
+            let own = peer.acknowledged.iter().filter(|message| message.chat == *chat).map(|message| message.seq).max();
+            let has = has.max(own).unwrap_or(0);
+            if *delivered > has || *read > has {
+                broken.push(format!("{} was told {delivered}/{read} of {}, who has {has}", client.handle, peer.handle));
+            }
+        }
+    }
+    broken
+}
+
+/// What clients noticed themselves.
+pub fn clients_saw_nothing_odd(clients: &[Client]) -> Vec<String> {
+    clients.iter().flat_map(|client| client.broken.iter().cloned()).collect()
+}

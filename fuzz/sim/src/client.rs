@@ -1,0 +1,385 @@
+//! A simulated device: registers, logs in, sends, acknowledges, disconnects, retries; and remembers what it was told.
+//!
+//! It does what PROTOCOL.md asks of a client, no more: it numbers its messages, sends unanswered ones again in order
+//! after a reconnect, drops duplicates by (chat, seq), and acknowledges cumulatively what it keeps. What it keeps
+//! survives the node's crashes: it is another machine.
+
+use core::task::{Context, Poll, Waker};
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use columba_engine::env::Rng;
+use columba_server::core::Output;
+use columba_wire::{
+    ChatId, Code, DeviceAddress, DeviceId, UserId,
+    auth::{Binding, login_bytes, register_bytes},
+    v1::{self, ChannelBinding, ClientFrame, client_frame::Kind as Request, server_frame::Kind},
+};
+use ed25519_dalek::{Signer as _, SigningKey};
+
+use crate::world::{SimSession, World};
+
+/// A message that the node has acknowledged, as the sender remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// To whom.
+    pub to: UserId,
+    /// The chat.
+    pub chat: ChatId,
+    /// Its place.
+    pub seq: u64,
+    /// The sender's number for it.
+    pub client_seq: u64,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// What a device has received of a chat, in order, duplicates dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Received {
+    /// By seq: sender and body.
+    pub messages: BTreeMap<u64, (UserId, Bytes)>,
+    /// Highest seq delivered in the present session.
+    in_session: u64,
+    /// Highest seq acknowledged to the server.
+    acked: u64,
+}
+
+/// A send that is not answered.
+#[derive(Clone, Debug)]
+struct Unanswered {
+    client_seq: u64,
+    to: UserId,
+    body: Bytes,
+    sent: bool,
+}
+
+/// A simulated device.
+pub struct Client {
+    /// Its handle.
+    pub handle: String,
+    key: SigningKey,
+    /// Once registered.
+    pub address: Option<DeviceAddress>,
+    session: Option<SimSession>,
+    stage: Stage,
+    next_client_seq: u64,
+    unanswered: VecDeque<Unanswered>,
+    /// What the node acknowledged.
+    pub acknowledged: Vec<Acknowledged>,
+    /// What was received, by chat.
+    pub received: BTreeMap<ChatId, Received>,
+    /// The highest receipts seen: per chat and user (delivered, read).
+    pub receipts: BTreeMap<(ChatId, UserId), (u64, u64)>,
+    /// Promises that were broken, as the client sees it.
+    pub broken: Vec<String>,
+    /// Requests refused for lack of space.
+    pub refused_no_space: u64,
+    /// Whether it acknowledges what it gets; else it is a slow one.
+    pub acknowledges: bool,
+    /// Whether catch-up is complete in this session.
+    pub is_synced: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Offline,
+    Hello,
+    Waiting,
+    Open,
+}
+
+impl Client {
+    /// A device that has not registered yet.
+    pub fn new(handle: &str, rng: &mut Rng) -> Self {
+        let mut seed = [0; 32];
+        rng.fill(&mut seed);
+        Self {
+            handle: handle.to_owned(),
+            key: SigningKey::from_bytes(&seed),
+            address: None,
+            session: None,
+            stage: Stage::Offline,
+            next_client_seq: 1,
+            unanswered: VecDeque::new(),
+            acknowledged: Vec::new(),
+            received: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            broken: Vec::new(),
+            refused_no_space: 0,
+            acknowledges: true,
+            is_synced: false,
+        }
+    }
+
+    /// Whether it is logged in.
+    pub fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// Sends without an answer.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.len()
+    }
+
+    /// Connects to a core and begins the handshake.
+    pub fn connect(&mut self, world: &World, core: usize) {
+        self.disconnect();
+        let Some(session) = world.connect(core) else {
+            return;
+        };
+        self.session = Some(session);
+        self.stage = Stage::Hello;
+        self.frame(1, Request::Hello(v1::Hello { versions: vec![1], capabilities: 0, agent: "sim".to_owned() }));
+    }
+
+    /// Drops the connection, or learns that it is gone.
+    pub fn disconnect(&mut self) {
+        self.session = None;
+        self.stage = Stage::Offline;
+        self.is_synced = false;
+        for received in self.received.values_mut() {
+            received.in_session = 0;
+            received.acked = 0;
+        }
+        for send in &mut self.unanswered {
+            send.sent = false;
+        }
+    }
+
+    /// Wants a message sent: now if it can, else after the next login.
+    pub fn send(&mut self, to: UserId, body: Bytes) {
+        let client_seq = self.next_client_seq;
+        self.next_client_seq += 1;
+        self.unanswered.push_back(Unanswered { client_seq, to, body, sent: false });
+        self.send_unsent();
+    }
+
+    fn send_unsent(&mut self) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        let window = columba_wire::limits::SENDS_IN_FLIGHT_MAX;
+        let frames: Vec<_> = self
+            .unanswered
+            .iter_mut()
+            .take(window)
+            .filter(|send| !send.sent)
+            .map(|send| {
+                send.sent = true;
+                let to_user = Bytes::copy_from_slice(send.to.as_bytes());
+                (send.client_seq, v1::Send { client_seq: send.client_seq, to_user, body: send.body.clone() })
+            })
+            .collect();
+        for (client_seq, send) in frames {
+            self.frame(1000 + client_seq, Request::Send(send));
+        }
+    }
+
+    /// Sends an old message once more, as a confused client would.
+    pub fn resend_old(&mut self, rng: &mut Rng) {
+        let recent = self.acknowledged.len().min(columba_wire::limits::DEDUP_WINDOW / 4);
+        if self.stage != Stage::Open || recent == 0 {
+            return;
+        }
+        let back = usize::try_from(rng.below(recent as u64)).expect("an index");
+        let old = self.acknowledged[self.acknowledged.len() - 1 - back].clone();
+        let to_user = Bytes::copy_from_slice(old.to.as_bytes());
+        let send = v1::Send { client_seq: old.client_seq, to_user, body: old.body };
+        self.frame(1000 + old.client_seq, Request::Send(send));
+    }
+
+    /// Marks a chat as read up to what was received.
+    pub fn read(&mut self, chat: ChatId) {
+        let last = self.received.get(&chat).and_then(|received| received.messages.keys().next_back().copied());
+        if let Some(seq) = last
+            && self.stage == Stage::Open
+        {
+            let chat_id = Bytes::copy_from_slice(chat.as_bytes());
+            self.frame(2, Request::Read(v1::Read { chat_id, seq }));
+        }
+    }
+
+    /// Sends a heartbeat.
+    pub fn ping(&mut self) {
+        if self.stage == Stage::Open {
+            self.frame(3, Request::Ping(v1::Ping {}));
+        }
+    }
+
+    fn frame(&mut self, request_id: u64, kind: Request) {
+        if let Some(session) = &self.session {
+            session.handle_frame(Ok(ClientFrame { request_id, kind: Some(kind) }));
+        }
+    }
+
+    /// Takes what the node has for it, at most so many frames: a slow reader takes few. Returns how many it took.
+    pub fn receive(&mut self, frames_max: usize) -> usize {
+        let mut taken = 0;
+        while taken < frames_max {
+            let Some(session) = &self.session else {
+                break;
+            };
+            let Poll::Ready(output) = session.poll_output(&mut Context::from_waker(Waker::noop())) else {
+                break;
+            };
+            taken += 1;
+            match output {
+                Output::Frame(frame) => {
+                    session.handle_written(prost::Message::encoded_len(&frame));
+                    if let Some(kind) = frame.kind {
+                        self.handle(frame.request_id, kind);
+                    }
+                }
+                Output::Close => self.disconnect(),
+            }
+        }
+        if self.acknowledges {
+            self.acknowledge();
+        }
+        taken
+    }
+
+    /// Acknowledges what was received in this session.
+    pub fn acknowledge(&mut self) {
+        let due: Vec<_> = self
+            .received
+            .iter_mut()
+            .filter(|(_, received)| received.in_session > received.acked)
+            .map(|(chat, received)| {
+                received.acked = received.in_session;
+                (*chat, received.in_session)
+            })
+            .collect();
+        for (chat, seq) in due {
+            let chat_id = Bytes::copy_from_slice(chat.as_bytes());
+            self.frame(0, Request::Ack(v1::Ack { chat_id, seq }));
+        }
+    }
+
+    fn handle(&mut self, request_id: u64, kind: Kind) {
+        match kind {
+            Kind::Challenge(challenge) => self.answer(&challenge),
+            Kind::Registered(registered) => {
+                let user = UserId::try_from(&registered.user_id[..]).expect("the node sends ids");
+                let device = DeviceId::new(registered.device_id).expect("the node sends ids");
+                let address = DeviceAddress { user, device };
+                if self.address.is_some_and(|before| before != address) {
+                    self.broken.push(format!("{} was registered twice with two ids", self.handle));
+                }
+                self.address = Some(address);
+            }
+            Kind::Welcome(_) => {
+                self.stage = Stage::Open;
+                self.send_unsent();
+            }
+            Kind::Sent(sent) => self.handle_sent(&sent),
+            Kind::Deliver(deliver) => self.handle_deliver(deliver),
+            Kind::Receipt(receipt) => self.handle_receipt(&receipt),
+            Kind::Synced(_) => self.is_synced = true,
+            Kind::Error(error) => self.handle_error(request_id, &error),
+            Kind::Goaway(_) => {}
+            Kind::Pong(_)
+            | Kind::Done(_)
+            | Kind::History(_)
+            | Kind::Receipts(_)
+            | Kind::UserFound(_)
+            | Kind::Presence(_) => {}
+        }
+    }
+
+    fn answer(&mut self, challenge: &v1::Challenge) {
+        let nonce: [u8; 32] = challenge.nonce[..].try_into().expect("a nonce has 32 bytes");
+        self.stage = Stage::Waiting;
+        let binding = ChannelBinding::None.into();
+        let request = match self.address {
+            Some(address) => {
+                let signature = self.key.sign(&login_bytes(&nonce, &Binding::NONE, address));
+                Request::Login(v1::Login {
+                    user_id: Bytes::copy_from_slice(address.user.as_bytes()),
+                    device_id: address.device.get(),
+                    binding,
+                    signature: Bytes::copy_from_slice(&signature.to_bytes()),
+                })
+            }
+            None => {
+                let device_key = self.key.verifying_key().to_bytes();
+                let signature = self.key.sign(&register_bytes(&nonce, &Binding::NONE, &device_key, &self.handle));
+                Request::Register(v1::Register {
+                    handle: self.handle.clone(),
+                    device_key: Bytes::copy_from_slice(&device_key),
+                    binding,
+                    signature: Bytes::copy_from_slice(&signature.to_bytes()),
+                    credential: String::new(),
+                })
+            }
+        };
+        self.frame(2, request);
+    }
+
+    fn handle_sent(&mut self, sent: &v1::Sent) {
+        let chat = ChatId::try_from(&sent.chat_id[..]).expect("the node sends ids");
+        let before = self.acknowledged.iter().find(|known| known.client_seq == sent.client_seq);
+        if let Some(before) = before {
+            if (before.chat, before.seq) != (chat, sent.seq) {
+                self.broken.push(format!(
+                    "{}: client seq {} is at {} and at {}",
+                    self.handle, sent.client_seq, before.seq, sent.seq
+                ));
+            }
+            return;
+        }
+        if let Some(at) = self.unanswered.iter().position(|send| send.client_seq == sent.client_seq) {
+            let send = self.unanswered.remove(at).expect("it was just found");
+            let known = Acknowledged { to: send.to, chat, seq: sent.seq, client_seq: sent.client_seq, body: send.body };
+            self.acknowledged.push(known);
+        }
+        self.send_unsent();
+    }
+
+    fn handle_deliver(&mut self, deliver: v1::Deliver) {
+        let chat = ChatId::try_from(&deliver.chat_id[..]).expect("the node sends ids");
+        let sender = UserId::try_from(&deliver.sender_user[..]).expect("the node sends ids");
+        let handle = self.handle.clone();
+        let received = self.received.entry(chat).or_default();
+        if let Some(before) = received.messages.get(&deliver.seq)
+            && *before != (sender, deliver.body.clone())
+        {
+            self.broken.push(format!("{handle}: seq {} of {chat} is two messages", deliver.seq));
+        }
+        received.in_session = received.in_session.max(deliver.seq);
+        received.messages.entry(deliver.seq).or_insert((sender, deliver.body));
+    }
+
+    fn handle_receipt(&mut self, receipt: &v1::Receipt) {
+        let chat = ChatId::try_from(&receipt.chat_id[..]).expect("the node sends ids");
+        let user = UserId::try_from(&receipt.user_id[..]).expect("the node sends ids");
+        let known = self.receipts.entry((chat, user)).or_default();
+        known.0 = known.0.max(receipt.delivered_seq);
+        known.1 = known.1.max(receipt.read_seq);
+    }
+
+    fn handle_error(&mut self, request_id: u64, error: &v1::Error) {
+        let code = Code::from_number(error.code).unwrap_or(Code::Internal);
+        if code == Code::NoSpace {
+            self.refused_no_space += 1;
+        }
+        if let Some(client_seq) = request_id.checked_sub(1000) {
+            if !code.is_retryable() {
+                self.broken.push(format!("{}: send {client_seq} was refused: {code}", self.handle));
+            }
+            if let Some(send) = self.unanswered.iter_mut().find(|send| send.client_seq == client_seq) {
+                send.sent = false;
+            }
+        } else if self.stage != Stage::Open && !code.is_retryable() {
+            self.broken.push(format!("{}: not let in: {code}", self.handle));
+        } else if self.stage != Stage::Open {
+            self.disconnect();
+        }
+    }
+
+    /// Tries what was refused once more.
+    pub fn retry(&mut self) {
+        self.send_unsent();
+    }
+}

@@ -1,0 +1,345 @@
+//! One seed: a random workload with random faults, a quiet end, and the verdict.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use columba_engine::env::{
+    Rng,
+    clock::ManualClock,
+    sim_disk::{FaultCounts, Faults, SimDisk},
+};
+
+use crate::{
+    check,
+    client::Client,
+    world::{Layout, STEP, Stop, World},
+};
+
+/// What a seed did, for coverage.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Coverage {
+    /// Messages acknowledged to their senders.
+    pub acknowledged: u64,
+    /// Messages received, duplicates dropped.
+    pub received: u64,
+    /// Crashes of the disk.
+    pub crashes: u64,
+    /// Ends of the node for another reason: failed writes.
+    pub failures: u64,
+    /// Flushes asked for.
+    pub flushes: u64,
+    /// Sends refused for lack of space.
+    pub no_space: u64,
+    /// Entries appended to inboxes.
+    pub inbox_entries: u64,
+    /// Retries that were recognised.
+    pub duplicates: u64,
+    /// What the disk did.
+    pub disk: FaultCounts,
+    /// Virtual time, milliseconds.
+    pub virtual_ms: u64,
+    /// A hash of everything that clients saw.
+    pub hash: u64,
+}
+
+/// A promise was broken.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// What was broken.
+    pub broken: Vec<String>,
+}
+
+/// How long the node may take to deliver everything once faults have ended, virtual time.
+const LIVENESS: Duration = Duration::from_secs(120);
+
+struct Simulation {
+    seed: u64,
+    rng: Rng,
+    clock: ManualClock,
+    layout: Layout,
+    clients: Vec<Client>,
+    coverage: Coverage,
+    messages: u64,
+    trace: bool,
+}
+
+/// Runs a seed. With `trace` it prints what happens, line by line.
+///
+/// # Errors
+/// What was broken.
+pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
+    let mut rng = Rng::from_seed(seed);
+    let count = 2 + rng.below(4);
+    let clients = (0..count).map(|n| Client::new(&format!("user{n}"), &mut rng)).collect();
+    let layout = Layout { cores: 1 + u16::from(rng.one_in(2)), ..Layout::SMALL };
+    let mut simulation = Simulation {
+        seed,
+        clock: World::new_clock(),
+        layout,
+        clients,
+        coverage: Coverage::default(),
+        messages: 0,
+        trace,
+        rng,
+    };
+    simulation.run().map_err(|broken| Failure { seed, broken })
+}
+
+impl Simulation {
+    fn run(&mut self) -> Result<Coverage, Vec<String>> {
+        let mut disk = SimDisk::new(self.seed);
+        let rounds = 2 + self.rng.below(5);
+        for round in 0..rounds {
+            disk = self.round(disk, round)?;
+        }
+        self.quiet_end(disk)?;
+        let broken = check::all(&self.clients);
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        self.coverage.virtual_ms = columba_engine::env::Clock::now(&self.clock).as_nanos() / 1_000_000;
+        self.coverage.hash = self.hash();
+        Ok(self.coverage)
+    }
+
+    fn say(&self, line: &str) {
+        if self.trace {
+            let now = columba_engine::env::Clock::now(&self.clock).as_nanos() / 1_000_000;
+            #[expect(clippy::print_stdout, reason = "a trace is for the person who asked for it")]
+            {
+                println!("{now:>8} ms  {line}");
+            }
+        }
+    }
+
+    /// From a start to a crash (or to the next start after a failed write).
+    fn round(&mut self, disk: SimDisk, round: u64) -> Result<SimDisk, Vec<String>> {
+        disk.set_faults(Faults::default());
+        disk.set_capacity(1 << 40);
+        let crash = self.rng.one_in(2);
+        if crash {
+            disk.crash_at(1 + self.rng.below(600));
+        }
+        let faults = Faults {
+            write_error: if self.rng.one_in(3) { 200 } else { 0 },
+            sync_error: if self.rng.one_in(5) { 100 } else { 0 },
+            ..Faults::default()
+        };
+        self.say(&format!("round {round} begins; crash {crash}, faults {faults:?}"));
+        let mut world = match World::start(disk.clone(), self.clock.clone(), self.layout, self.rng.next_u64()) {
+            Ok(world) => world,
+            Err(Stop::Crash) => return Ok(self.crashed(&disk)),
+            Err(Stop::Failed(error)) => return Err(vec![format!("the node does not start: {error}")]),
+        };
+        disk.set_faults(faults);
+        let steps = 20 + self.rng.below(120);
+        for _ in 0..steps {
+            if let Err(stop) = self.step(&mut world) {
+                self.say(&format!("the node stops: {stop:?}"));
+                return Ok(self.stopped(world, &stop));
+            }
+        }
+        Ok(self.stopped(world, &Stop::Crash))
+    }
+
+    fn crashed(&mut self, disk: &SimDisk) -> SimDisk {
+        self.coverage.crashes += 1;
+        for client in &mut self.clients {
+            client.disconnect();
+        }
+        disk.after_crash()
+    }
+
+    fn stopped(&mut self, world: World, stop: &Stop) -> SimDisk {
+        match stop {
+            Stop::Crash => self.coverage.crashes += 1,
+            Stop::Failed(_) => self.coverage.failures += 1,
+        }
+        self.count(&world);
+        for client in &mut self.clients {
+            client.disconnect();
+        }
+        let (disk, _) = world.crash();
+        self.coverage.disk = disk.counts();
+        disk
+    }
+
+    fn count(&mut self, world: &World) {
+        for core in &world.cores {
+            self.coverage.inbox_entries += core.metrics().inbox_entries_total.get();
+            self.coverage.duplicates += core.metrics().duplicates_total.get();
+        }
+    }
+
+    fn step(&mut self, world: &mut World) -> Result<(), Stop> {
+        let who = usize::try_from(self.rng.below(self.clients.len() as u64)).expect("an index");
+        match self.rng.below(20) {
+            0..=6 => self.send(who),
+            7..=9 if self.clients[who].is_open() => {
+                let frames = usize::try_from(self.rng.below(30)).expect("a small number");
+                self.clients[who].receive(frames);
+            }
+            7..=10 => {
+                let core = usize::try_from(self.rng.below(4)).expect("a small number");
+                self.say(&format!("{} connects", self.clients[who].handle));
+                self.clients[who].connect(world, core);
+            }
+            11 => {
+                self.say(&format!("{} disconnects", self.clients[who].handle));
+                self.clients[who].disconnect();
+            }
+            12 => {
+                let mut rng = self.rng.fork();
+                self.clients[who].resend_old(&mut rng);
+            }
+            13 => {
+                let chats: Vec<_> = self.clients[who].received.keys().copied().collect();
+                for chat in chats {
+                    self.clients[who].read(chat);
+                }
+            }
+            14 => self.clients[who].acknowledges = !self.rng.one_in(3),
+            15 => {
+                for core in &world.cores {
+                    core.request_flush();
+                }
+                self.coverage.flushes += 1;
+            }
+            16 if self.rng.one_in(4) => {
+                let room = self.rng.below(400 * 1024);
+                self.say(&format!("the disk has room for {room} bytes"));
+                world.disk.set_capacity(world.disk.used() + room);
+            }
+            16 => world.disk.set_capacity(1 << 40),
+            17 => self.clients[who].retry(),
+            _ => {
+                let wait = STEP * u32::try_from(1 + self.rng.below(300)).expect("a small number");
+                world.advance(wait)?;
+            }
+        }
+        world.run()?;
+        self.drain(world)?;
+        world.advance(STEP)
+    }
+
+    /// Clients that are quick take what there is.
+    fn drain(&mut self, world: &mut World) -> Result<(), Stop> {
+        for n in 0..self.clients.len() {
+            if self.rng.one_in(4) {
+                continue;
+            }
+            self.clients[n].receive(64);
+        }
+        world.run()
+    }
+
+    fn send(&mut self, who: usize) {
+        let to = usize::try_from(self.rng.below(self.clients.len() as u64)).expect("an index");
+        let (Some(to), true) = (self.clients[to].address, to != who) else {
+            return;
+        };
+        for _ in 0..=self.rng.below(5) {
+            self.messages += 1;
+            let filler = usize::try_from(self.rng.below(2000)).expect("a small number");
+            let text = format!("{}:{}:{}", self.clients[who].handle, self.messages, ".".repeat(filler));
+            self.clients[who].send(to.user, Bytes::from(text));
+        }
+    }
+
+    /// Faults end, everybody comes online: everything must arrive, in bounded time.
+    fn quiet_end(&mut self, disk: SimDisk) -> Result<(), Vec<String>> {
+        self.say("the quiet end");
+        disk.set_faults(Faults::default());
+        disk.set_capacity(1 << 40);
+        let started = World::start(disk, self.clock.clone(), self.layout, self.rng.next_u64());
+        let mut world = started.map_err(|stop| vec![format!("the node does not start at the end: {stop:?}")])?;
+        let mut quiet = 0;
+        let steps = u32::try_from(LIVENESS.as_millis() / STEP.as_millis()).expect("a small number");
+        for step in 0..steps {
+            let mut frames = 0;
+            for n in 0..self.clients.len() {
+                let client = &mut self.clients[n];
+                client.acknowledges = true;
+                if !client.is_open() && step % 20 == 0 {
+                    client.connect(&world, n);
+                }
+                if step % 50 == 0 {
+                    client.retry();
+                    client.ping();
+                }
+                frames += client.receive(1000);
+            }
+            world.advance(STEP).map_err(|stop| vec![format!("the node stops without a fault: {stop:?}")])?;
+            let settled =
+                self.clients.iter().all(|client| client.is_open() && client.is_synced && client.unanswered() == 0);
+            quiet = if settled && frames == 0 { quiet + 1 } else { 0 };
+            if quiet > 40 {
+                break;
+            }
+        }
+        if quiet <= 40 {
+            let stuck: Vec<_> = self
+                .clients
+                .iter()
+                .filter(|client| !client.is_open() || !client.is_synced || client.unanswered() > 0)
+                .map(|client| {
+                    format!(
+                        "{} is open {}, synced {}, {} sends unanswered",
+                        client.handle,
+                        client.is_open(),
+                        client.is_synced,
+                        client.unanswered()
+                    )
+                })
+                .collect();
+            return Err([vec![format!("not settled within {LIVENESS:?}")], stuck].concat());
+        }
+        self.count(&world);
+        for client in &self.clients {
+            self.coverage.acknowledged += client.acknowledged.len() as u64;
+            self.coverage.no_space += client.refused_no_space;
+            self.coverage.received += client.received.values().map(|chat| chat.messages.len() as u64).sum::<u64>();
+        }
+        for core in world.cores.clone() {
+            let verified = world.run_with(async move {
+                for partition in core.partitions() {
+                    partition.verify().await?;
+                }
+                columba_engine::error::Result::<()>::Ok(())
+            });
+            match verified {
+                Ok(Ok(())) => {}
+                other => return Err(vec![format!("files do not verify: {other:?}")]),
+            }
+        }
+        for client in &mut self.clients {
+            client.disconnect();
+        }
+        Ok(())
+    }
+
+    fn hash(&self) -> u64 {
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let mut mix = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        for client in &self.clients {
+            for message in &client.acknowledged {
+                mix(&message.seq.to_le_bytes());
+                mix(&message.body);
+            }
+            for received in client.received.values() {
+                for (seq, (_, body)) in &received.messages {
+                    mix(&seq.to_le_bytes());
+                    mix(body);
+                }
+            }
+        }
+        mix(&self.coverage.virtual_ms.to_le_bytes());
+        hash
+    }
+}

@@ -1,0 +1,541 @@
+//! What must wait: admission of new chats, reads for members that are behind, login and registration, questions between
+//! cores, catch-up.
+//!
+//! Invariants
+//! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts too, so
+//!   the bound is above the sessions of a core.
+//! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
+
+use core::{future::poll_fn, task::Poll};
+use std::rc::Rc;
+
+use columba_engine::{
+    env::{Clock, Disk},
+    ids::{CoreId, PartitionId},
+    partition::{
+        command::Command,
+        effect::{Outcome, StoredMessage},
+    },
+};
+use columba_wire::{
+    ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
+    limits::HISTORY_PAGE_BYTES_MAX,
+    v1::{self, server_frame::Kind},
+};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+
+use super::{
+    Core,
+    host::Waiter,
+    message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket},
+    state::{Job, Verdict, Wait, deliver_frame, send_command},
+};
+use crate::{
+    core::limits::JOBS_MAX,
+    delivery::{FANOUT_READ_BYTES, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
+};
+
+impl<D: Disk, C: Clock> Core<D, C> {
+    /// Runs jobs until the core is shut down.
+    pub(crate) async fn run_jobs(self: Rc<Self>) {
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < JOBS_MAX {
+                let Some(job) = self.state.borrow_mut().jobs.pop_front() else {
+                    break;
+                };
+                running.push(Rc::clone(&self).run_job(job));
+            }
+            let stopped = poll_fn(|cx| {
+                while let Poll::Ready(Some(())) = running.poll_next_unpin(cx) {}
+                let state = self.state.borrow();
+                if state.shutting_down && state.is_idle() {
+                    return Poll::Ready(true);
+                }
+                if !state.jobs.is_empty() && running.len() < JOBS_MAX {
+                    return Poll::Ready(false);
+                }
+                self.wakers.jobs.set(Some(cx.waker().clone()));
+                Poll::Pending
+            })
+            .await;
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    async fn run_job(self: Rc<Self>, job: Job) {
+        match job {
+            Job::Admit(chat) => self.admit(chat).await,
+            Job::Pump(chat) => self.pump(chat).await,
+            Job::LoadDevices(user) => self.load_devices(user).await,
+            Job::Sync(device, session) => self.sync(device, session).await,
+            Job::Answer(core, ticket, ask) => {
+                let answer = self.answer(*ask).await;
+                self.with_state(|state| state.send_answer(core, ticket, answer));
+            }
+            Job::Request(session, request_id, ask) => self.request(session, request_id, ask).await,
+            Job::Login(session, request_id, attempt) => {
+                let address = attempt.address;
+                let verdict = match self.ask_user(address.user, Ask::Device(address)).await {
+                    Answer::Device(device) if attempt.is_signed_by(device.as_ref()) => Some(address),
+                    _ => None,
+                };
+                self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Login(verdict)));
+            }
+            Job::Register(session, request_id, registration) => {
+                let outcome = self.register(registration).await;
+                if outcome.is_ok() {
+                    self.metrics.registrations_total.add(1);
+                }
+                self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Registered(outcome)));
+            }
+            Job::Presence(session, user) => {
+                let partition = self.owned(|core| core.state.borrow().router.user(user));
+                let stored = partition.last_seen(user).await.ok().flatten().map_or(0, |seen| seen.time_ms);
+                self.with_state(|state| state.tell_presence(session, user, stored));
+            }
+        }
+    }
+
+    fn owned(&self, id: impl FnOnce(&Self) -> PartitionId) -> columba_engine::partition::Partition<D> {
+        let id = id(self);
+        self.partitions.get(&id).expect("the router sends only what this core owns").clone()
+    }
+
+    /// Asks a core, and waits for its answer.
+    async fn ask(&self, to: CoreId, ask: Ask) -> Answer {
+        let ticket = self.with_state(|state| {
+            let ticket = state.new_ticket();
+            state.route(CoreMessage::Ask(to, ticket, Box::new(ask)));
+            ticket
+        });
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            match state.answers.remove(&ticket) {
+                Some(Wait::Ready(answer)) => Poll::Ready(answer),
+                Some(Wait::Pending(_)) | None => {
+                    state.answers.insert(ticket, Wait::Pending(Some(cx.waker().clone())));
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    async fn ask_user(&self, user: UserId, ask: Ask) -> Answer {
+        let to = self.core_of(|core| core.state.borrow().router.user(user));
+        self.ask(to, ask).await
+    }
+
+    fn core_of(&self, partition: impl FnOnce(&Self) -> PartitionId) -> CoreId {
+        let partition = partition(self);
+        self.state.borrow().router.core(partition)
+    }
+
+    /// Proposes a command to a partition of this core, and waits for its outcome.
+    async fn propose(&self, partition: PartitionId, command: Command) -> Result<Outcome, Code> {
+        let id = self.with_state(|state| {
+            let id = state.next_id();
+            state.outcomes.insert(id, Wait::Pending(None));
+            if state.shutting_down {
+                state.outcomes.insert(id, Wait::Ready(Err(Code::Unavailable)));
+            } else if !state.has_room_for_clients() {
+                state.outcomes.insert(id, Wait::Ready(Err(Code::NoSpace)));
+            } else if state.propose(partition, &command, Waiter::Job(id)).is_err() {
+                state.outcomes.insert(id, Wait::Ready(Err(Code::Overloaded)));
+            }
+            id
+        });
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            match state.outcomes.remove(&id) {
+                Some(Wait::Ready(outcome)) => Poll::Ready(outcome),
+                Some(Wait::Pending(_)) | None => {
+                    state.outcomes.insert(id, Wait::Pending(Some(cx.waker().clone())));
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    // Admission.
+
+    async fn admit(&self, chat: ChatId) {
+        let partition = self.owned(|core| core.state.borrow().router.chat(chat));
+        let verdict = self.check_admission(&partition, chat).await;
+        self.with_state(|state| {
+            let wall = state.wall;
+            for request in state.admitting.remove(&chat).unwrap_or_default() {
+                match verdict {
+                    Ok(()) => {
+                        let command = send_command(chat, &request, wall);
+                        state.propose_send(partition.id(), chat, &request, &command);
+                    }
+                    Err(code) => state.refuse_send(&request, code),
+                }
+            }
+        });
+    }
+
+    async fn check_admission(
+        &self,
+        partition: &columba_engine::partition::Partition<D>,
+        chat: ChatId,
+    ) -> Result<(), Code> {
+        let (command, peer) = {
+            let state = self.state.borrow();
+            let Some(first) = state.admitting.get(&chat).and_then(|waiting| waiting.front()) else {
+                return Ok(());
+            };
+            (send_command(chat, first, state.wall), first.peer)
+        };
+        partition.prefetch(core::slice::from_ref(&command)).await.map_err(|error| self.code_of(&error))?;
+        if partition.chat(chat).await.map_err(|error| self.code_of(&error))?.is_some() {
+            return Ok(());
+        }
+        match self.ask_user(peer, Ask::UserExists(peer)).await {
+            Answer::Exists(true) => Ok(()),
+            Answer::Exists(false) => Err(Code::UnknownUser),
+            Answer::Refused(code) => Err(code),
+            _ => Err(Code::Internal),
+        }
+    }
+
+    fn code_of(&self, error: &columba_engine::Error) -> Code {
+        self.metrics.errors_total.add(1);
+        if error.is_damage() {
+            self.metrics.damage_total.add(1);
+            tracing::error!(%error, "damaged data");
+            return Code::Damaged;
+        }
+        tracing::error!(%error, "a read failed");
+        Code::Internal
+    }
+
+    // Delivery.
+
+    async fn pump(&self, chat: ChatId) {
+        let Some((from, to)) = self.with_state(|state| state.fanout.plan_read(chat)) else {
+            return;
+        };
+        let partition = self.owned(|core| core.state.borrow().router.chat(chat));
+        let messages = match partition.messages(chat, from, to, FANOUT_READ_BYTES).await {
+            Ok(messages) => messages,
+            Err(error) => {
+                self.code_of(&error);
+                Vec::new()
+            }
+        };
+        self.with_state(|state| {
+            let mut deliver = Vec::new();
+            if state.fanout.handle_read(chat, &messages, &mut deliver) {
+                state.jobs.push_back(Job::Pump(chat));
+            }
+            state.route_deliveries(&mut deliver);
+        });
+    }
+
+    async fn load_devices(&self, user: UserId) {
+        let partition = self.owned(|core| core.state.borrow().router.user(user));
+        let devices = match partition.user(user).await {
+            Ok(row) => row.map(|row| row.devices),
+            Err(error) => {
+                self.code_of(&error);
+                None
+            }
+        };
+        self.with_state(|state| state.with_live(|live, now, out| live.handle_devices(user, devices, now, out)));
+    }
+
+    /// Reads a device's inbox to its end, then lets it go live.
+    async fn sync(&self, device: DeviceAddress, session: SessionRef) {
+        let partition = self.owned(|core| core.state.borrow().router.user(device.user));
+        let mut cursor = 0;
+        loop {
+            if !self.sync_room(device, session).await {
+                return;
+            }
+            let entries = match partition.inbox(device, cursor, SYNC_PAGE_ENTRIES).await {
+                Ok(entries) => entries,
+                Err(error) => return self.sync_failed(session, self.code_of(&error)),
+            };
+            if entries.is_empty() {
+                let live = self.with_state(|state| {
+                    let mut live = false;
+                    state.with_live(|users, now, out| {
+                        live = !users.has_session(device, session) || users.go_live(device, now, out);
+                    });
+                    live
+                });
+                if live {
+                    return;
+                }
+                self.sync_wake(device).await;
+                continue;
+            }
+            for entry in entries {
+                let mut next = entry.from;
+                while next <= entry.to {
+                    let messages = match self.messages(entry.chat, next, entry.to).await {
+                        Ok(messages) if !messages.is_empty() => messages,
+                        Ok(_) => return self.sync_failed(session, Code::Damaged),
+                        Err(code) => return self.sync_failed(session, code),
+                    };
+                    for message in messages {
+                        next = message.seq.next();
+                        if !self.sync_room(device, session).await {
+                            return;
+                        }
+                        self.metrics.catchup_messages_total.add(1);
+                        self.with_state(|state| {
+                            state.with_live(|live, _now, out| live.push_synced(device, entry.chat, message, out));
+                        });
+                    }
+                }
+                cursor = entry.position;
+                self.with_state(|state| {
+                    state.with_live(|live, _now, out| {
+                        live.push_synced_entry(device, entry.position, entry.chat, entry.to, out);
+                    });
+                });
+            }
+        }
+    }
+
+    /// Waits until the device may be sent more. False where its session is gone.
+    async fn sync_room(&self, device: DeviceAddress, session: SessionRef) -> bool {
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if !state.live.has_session(device, session) {
+                return Poll::Ready(false);
+            }
+            if state.live.has_room(device) {
+                return Poll::Ready(true);
+            }
+            state.sync_wakers.insert(device, cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits until something of the device has changed.
+    async fn sync_wake(&self, device: DeviceAddress) {
+        let mut registered = false;
+        poll_fn(|cx| {
+            if core::mem::replace(&mut registered, true) {
+                return Poll::Ready(());
+            }
+            self.state.borrow_mut().sync_wakers.insert(device, cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn sync_failed(&self, session: SessionRef, code: Code) {
+        // The entry stays in the inbox, untrimmed: the next session tries again.
+        let goaway = v1::Goaway { code: code.number(), message: code.name().to_owned(), reconnect_after_ms: 5_000 };
+        self.with_state(|state| {
+            if session.core == self.options.core {
+                state.reply(session.session, SessionMessage::Push(Kind::Goaway(goaway)));
+            }
+        });
+    }
+
+    /// Messages of a chat, from wherever it is.
+    async fn messages(&self, chat: ChatId, from: MessageSeq, to: MessageSeq) -> Result<Vec<StoredMessage>, Code> {
+        let owner = self.core_of(|core| core.state.borrow().router.chat(chat));
+        let answer = if owner == self.options.core {
+            self.answer(Ask::Messages { chat, from, to }).await
+        } else {
+            self.ask(owner, Ask::Messages { chat, from, to }).await
+        };
+        match answer {
+            Answer::Messages(messages) => Ok(messages),
+            Answer::Refused(code) => Err(code),
+            _ => Err(Code::Internal),
+        }
+    }
+
+    // Registration.
+
+    async fn register(&self, mut registration: Registration) -> Result<DeviceAddress, Code> {
+        let handle_core = self.core_of(|core| core.state.borrow().router.handle(&registration.handle));
+        match self.ask(handle_core, Ask::ClaimHandle(registration.clone())).await {
+            Answer::Claimed(user) => registration.user = user,
+            Answer::Refused(code) => return Err(code),
+            _ => return Err(Code::Internal),
+        }
+        let user = registration.user;
+        done(self.ask_user(user, Ask::CreateUser(registration.clone())).await)?;
+        done(self.ask(handle_core, Ask::ConfirmHandle(registration)).await)?;
+        Ok(DeviceAddress { user, device: DeviceId::FIRST })
+    }
+
+    // Questions.
+
+    async fn request(&self, session: SessionId, request_id: u64, ask: Ask) {
+        let handle = if let Ask::FindHandle(handle) = &ask { handle.clone() } else { String::new() };
+        let chat = match &ask {
+            Ask::History { chat, .. } | Ask::Members { chat, .. } | Ask::MarkRead { chat, .. } => Some(*chat),
+            _ => None,
+        };
+        let to = match (&ask, chat) {
+            (_, Some(chat)) => self.core_of(|core| core.state.borrow().router.chat(chat)),
+            _ => self.core_of(|core| core.state.borrow().router.handle(&handle)),
+        };
+        let kind = match (self.ask(to, ask).await, chat) {
+            (Answer::Done, _) => Kind::Done(v1::Done {}),
+            (Answer::Handle(Some(user)), _) => {
+                Kind::UserFound(v1::UserFound { user_id: id16(user.as_bytes()), handle })
+            }
+            (Answer::Handle(None), _) => error_kind(Code::UnknownUser),
+            (Answer::History(messages, complete), Some(chat)) => {
+                let messages = messages.iter().map(|message| deliver_frame(chat, message)).collect();
+                Kind::History(v1::History { chat_id: id16(chat.as_bytes()), messages, complete })
+            }
+            (Answer::Members(last, members), Some(chat)) => {
+                let members = members
+                    .into_iter()
+                    .map(|(user, member)| v1::Receipt {
+                        chat_id: id16(chat.as_bytes()),
+                        user_id: id16(user.as_bytes()),
+                        delivered_seq: member.delivered.get(),
+                        read_seq: member.read.get(),
+                    })
+                    .collect();
+                Kind::Receipts(v1::Receipts { chat_id: id16(chat.as_bytes()), last_seq: last.get(), members })
+            }
+            (Answer::Refused(code), _) => error_kind(code),
+            _ => error_kind(Code::Internal),
+        };
+        self.with_state(|state| state.reply(session, SessionMessage::Reply(request_id, kind)));
+    }
+
+    async fn answer(&self, ask: Ask) -> Answer {
+        match self.try_answer(ask).await {
+            Ok(answer) => answer,
+            Err(code) => Answer::Refused(code),
+        }
+    }
+
+    async fn try_answer(&self, ask: Ask) -> Result<Answer, Code> {
+        let failed = |error| self.code_of(&error);
+        let time_ms = self.clock.wall().as_millis();
+        match ask {
+            Ask::ClaimHandle(Registration { handle, user, device_key }) => {
+                let id = self.state.borrow().router.handle(&handle);
+                match self.propose(id, Command::ClaimHandle { handle, user, device_key, time_ms }).await? {
+                    Outcome::Claimed(user) => Ok(Answer::Claimed(user)),
+                    other => Err(super::host::refusal(&other).unwrap_or(Code::Internal)),
+                }
+            }
+            Ask::CreateUser(Registration { handle, user, device_key }) => {
+                let id = self.state.borrow().router.user(user);
+                to_done(&self.propose(id, Command::CreateUser { user, handle, device_key, time_ms }).await?)
+            }
+            Ask::ConfirmHandle(Registration { handle, user, .. }) => {
+                let id = self.state.borrow().router.handle(&handle);
+                to_done(&self.propose(id, Command::ConfirmHandle { handle, user }).await?)
+            }
+            Ask::FindHandle(handle) => {
+                let partition = self.owned(|core| core.state.borrow().router.handle(&handle));
+                let row = partition.handle(&handle).await.map_err(failed)?;
+                Ok(Answer::Handle(row.filter(|row| row.confirmed).map(|row| row.user)))
+            }
+            Ask::UserExists(user) => {
+                let partition = self.owned(|core| core.state.borrow().router.user(user));
+                Ok(Answer::Exists(partition.user(user).await.map_err(failed)?.is_some()))
+            }
+            Ask::Device(device) => {
+                let partition = self.owned(|core| core.state.borrow().router.user(device.user));
+                Ok(Answer::Device(partition.device(device).await.map_err(failed)?))
+            }
+            Ask::Messages { chat, from, to } => {
+                let partition = self.owned(|core| core.state.borrow().router.chat(chat));
+                Ok(Answer::Messages(partition.messages(chat, from, to, SYNC_READ_BYTES).await.map_err(failed)?))
+            }
+            Ask::History { chat, user, before, limit } => self.history(chat, user, before, limit).await,
+            Ask::Members { chat, user } => {
+                let (partition, row) = self.chat_of_member(chat, user).await?;
+                let mut members = Vec::new();
+                for member in row.members {
+                    let row = partition.member(chat, member).await.map_err(failed)?;
+                    members.push((member, row.unwrap_or_default()));
+                }
+                members.dedup_by_key(|(user, _)| *user);
+                Ok(Answer::Members(row.last_seq, members))
+            }
+            Ask::MarkRead { chat, user, seq } => {
+                let (partition, _) = self.chat_of_member(chat, user).await?;
+                to_done(&self.propose(partition.id(), Command::MarkRead { chat, user, seq }).await?)
+            }
+        }
+    }
+
+    async fn chat_of_member(
+        &self,
+        chat: ChatId,
+        user: UserId,
+    ) -> Result<(columba_engine::partition::Partition<D>, columba_engine::partition::chat::Chat), Code> {
+        let partition = self.owned(|core| core.state.borrow().router.chat(chat));
+        let row = partition.chat(chat).await.map_err(|error| self.code_of(&error))?;
+        match row {
+            Some(row) if row.members.contains(&user) => Ok((partition, row)),
+            _ => Err(Code::UnknownChat),
+        }
+    }
+
+    async fn history(&self, chat: ChatId, user: UserId, before: MessageSeq, limit: u32) -> Result<Answer, Code> {
+        let (partition, row) = self.chat_of_member(chat, user).await?;
+        let to = if before == MessageSeq::ZERO { row.last_seq } else { before.prev().min(row.last_seq) };
+        let from = MessageSeq::new(to.get().saturating_sub(u64::from(limit)) + 1);
+        let mut newest = Vec::new();
+        if to > MessageSeq::ZERO {
+            let read = partition.messages(chat, from, to, usize::MAX).await;
+            newest = read.map_err(|error| self.code_of(&error))?;
+        }
+        newest.reverse();
+        let mut bytes = 0;
+        let fits = newest.iter().position(|message| {
+            bytes += message.body.len();
+            bytes > HISTORY_PAGE_BYTES_MAX
+        });
+        if let Some(fits) = fits {
+            newest.truncate(fits.max(1));
+        }
+        let complete = newest.last().is_none_or(|oldest| oldest.seq == MessageSeq::new(1));
+        Ok(Answer::History(newest, complete))
+    }
+}
+
+fn done(answer: Answer) -> Result<(), Code> {
+    match answer {
+        Answer::Done => Ok(()),
+        Answer::Refused(code) => Err(code),
+        _ => Err(Code::Internal),
+    }
+}
+
+fn to_done(outcome: &Outcome) -> Result<Answer, Code> {
+    match super::host::refusal(outcome) {
+        None => Ok(Answer::Done),
+        Some(code) => Err(code),
+    }
+}
+
+fn error_kind(code: Code) -> Kind {
+    let retry_after_ms = if code.is_retryable() { 1_000 } else { 0 };
+    Kind::Error(v1::Error { code: code.number(), message: code.name().to_owned(), retry_after_ms })
+}
+
+fn id16(bytes: &[u8; 16]) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(bytes)
+}
+
+/// The core of a ticket's asker.
+pub(crate) fn asker(ticket: Ticket) -> CoreId {
+    CoreId::new(u16::try_from(ticket.0 >> 48).expect("16 bits"))
+}

@@ -1,0 +1,25 @@
+//! Every bound of a core: unit, reason, and what happens beyond it.
+
+/// Sessions of a core. Beyond: `TOO_MANY_CONNECTIONS`.
+pub const SESSIONS_MAX: usize = 100_000;
+/// Connections of a core that are not logged in. Beyond: `TOO_MANY_CONNECTIONS`; those that are in go on undisturbed.
+pub const UNAUTHENTICATED_MAX: usize = 4_096;
+/// Requests of a session (not sends, not acknowledgements) that may be unanswered; beyond, its input is held back.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
+/// Bytes of a partition's commands that wait to be proposed. Beyond: `OVERLOADED`.
+pub const PROPOSAL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Chats that wait for admission, and sends that wait in one. Beyond: `OVERLOADED`.
+pub const ADMITTING_MAX: usize = 4_096;
+/// Parts of a segment (one in so many) of journal that can be written without new space, below which clients' commands
+/// are refused: `NO_SPACE`. A fifth of 64 MiB.
+pub const JOURNAL_ROOM_SENDS_PART: u64 = 5;
+/// The same for the node's own commands (acknowledgements, inboxes, trims): they go on longer, and then wait.
+pub const JOURNAL_ROOM_INTERNAL_PART: u64 = 10;
+/// Jobs of a core that run at a time: above [`SESSIONS_MAX`], since each catch-up is one.
+pub const JOBS_MAX: usize = 120_000;
+/// Logins and registrations of one address in a burst.
+pub const LOGIN_BURST: u32 = 60;
+/// Logins and registrations of one address, per second after the burst. Loopback is exempt.
+pub const LOGINS_PER_SECOND: u32 = 5;
+/// Addresses whose rate is remembered.
+pub const RATE_KEYS_MAX: usize = 100_000;

@@ -1,0 +1,244 @@
+//! What cores say to each other. Everything here may cross a thread; a core says it to itself the same way.
+//!
+//! Hot paths (send, deliver, acknowledge, progress, push) are messages without an answer; everything else is an [`Ask`]
+//! that some job awaits the [`Answer`] of.
+
+use bytes::Bytes;
+use columba_engine::{
+    ids::CoreId,
+    partition::{effect::StoredMessage, receipt::Member, user::Device},
+};
+use columba_wire::{
+    ChatId, ClientSeq, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
+    v1::{self, server_frame::Kind},
+};
+
+/// A session on its core. Never reused while the node runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(crate) u64);
+
+/// A session, from anywhere on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionRef {
+    /// The core that has its connection.
+    pub core: CoreId,
+    /// The session there.
+    pub session: SessionId,
+}
+
+/// A job that waits for an answer, on the core that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub(crate) u64);
+
+/// A message between cores.
+#[derive(Debug)]
+pub enum CoreMessage {
+    /// For the core of the chat's partition.
+    Chat(ChatId, ChatMessage),
+    /// For the core of the user's partition.
+    User(UserId, UserMessage),
+    /// For the core that has the session.
+    Session(SessionId, SessionMessage),
+    /// A question to the core that owns what it is about.
+    Ask(CoreId, Ticket, Box<Ask>),
+    /// The answer, to the core that asked.
+    Answer(Ticket, Box<Answer>),
+}
+
+/// For a chat's host and its fan-out.
+#[derive(Debug)]
+pub enum ChatMessage {
+    /// A message to store.
+    Send(SendRequest),
+    /// How far a member is.
+    Progress {
+        /// The member.
+        user: UserId,
+        /// Every device has it, or has it in its inbox, up to here.
+        covered: MessageSeq,
+        /// A device has acknowledged up to here.
+        delivered: MessageSeq,
+    },
+    /// The member's host lacks what came before: deliver again from the cursor.
+    Rewind {
+        /// The member.
+        user: UserId,
+    },
+}
+
+/// A message to store.
+#[derive(Debug)]
+pub struct SendRequest {
+    /// Whom to answer.
+    pub from: SessionRef,
+    /// The request's number.
+    pub request_id: u64,
+    /// The sending device.
+    pub sender: DeviceAddress,
+    /// The other member.
+    pub peer: UserId,
+    /// The device's number for it.
+    pub client_seq: ClientSeq,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// For a user's host: live sessions and inboxes.
+#[derive(Debug)]
+pub enum UserMessage {
+    /// A device has logged in.
+    Attach {
+        /// Its session.
+        session: SessionRef,
+        /// The device.
+        device: DeviceId,
+    },
+    /// A session has ended.
+    Detach {
+        /// The session.
+        session: SessionRef,
+        /// Its device.
+        device: DeviceId,
+    },
+    /// The device has everything of the chat up to here.
+    Ack {
+        /// The session it came on.
+        session: SessionRef,
+        /// The device.
+        device: DeviceId,
+        /// The chat.
+        chat: ChatId,
+        /// Up to here.
+        seq: MessageSeq,
+    },
+    /// Messages for the user, from the chat's fan-out.
+    Deliver(Delivery),
+    /// What another member has.
+    Receipt {
+        /// The chat.
+        chat: ChatId,
+        /// The member.
+        about: UserId,
+        /// Its delivered watermark.
+        delivered: MessageSeq,
+        /// Its read watermark.
+        read: MessageSeq,
+    },
+    /// A session wants to know whether the user is online.
+    Subscribe(SessionRef),
+    /// It does not any more.
+    Unsubscribe(SessionRef),
+}
+
+/// Consecutive messages of a chat for one member.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The chat.
+    pub chat: ChatId,
+    /// The seq before the first message.
+    pub prev: MessageSeq,
+    /// Whether everything up to `prev` is covered: a host that knows nothing of the chat may begin here.
+    pub fresh: bool,
+    /// In order, dense.
+    pub messages: Vec<StoredMessage>,
+}
+
+/// For a session.
+#[derive(Debug)]
+pub enum SessionMessage {
+    /// The answer to a request.
+    Reply(u64, Kind),
+    /// The answer to a send.
+    Sent(u64, Result<v1::Sent, Code>),
+    /// Something unasked.
+    Push(Kind),
+    /// A newer session of the device took over.
+    Replaced,
+}
+
+/// A question between cores.
+#[derive(Debug)]
+pub enum Ask {
+    /// First step of a registration.
+    ClaimHandle(Registration),
+    /// Second step.
+    CreateUser(Registration),
+    /// Third step.
+    ConfirmHandle(Registration),
+    /// Who has this handle?
+    FindHandle(String),
+    /// Is there such a user?
+    UserExists(UserId),
+    /// The device's key.
+    Device(DeviceAddress),
+    /// Messages `from..=to` of a chat.
+    Messages {
+        /// The chat.
+        chat: ChatId,
+        /// First.
+        from: MessageSeq,
+        /// Last.
+        to: MessageSeq,
+    },
+    /// A page of history for a member, newest first.
+    History {
+        /// The chat.
+        chat: ChatId,
+        /// Who asks.
+        user: UserId,
+        /// Below this; `ZERO` for the newest.
+        before: MessageSeq,
+        /// At most so many.
+        limit: u32,
+    },
+    /// The members of a chat, for a member.
+    Members {
+        /// The chat.
+        chat: ChatId,
+        /// Who asks.
+        user: UserId,
+    },
+    /// A read watermark to move.
+    MarkRead {
+        /// The chat.
+        chat: ChatId,
+        /// Who has read.
+        user: UserId,
+        /// Up to here.
+        seq: MessageSeq,
+    },
+}
+
+/// A registration under way.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// The handle.
+    pub handle: String,
+    /// The user's id, proposed in the first step and settled by it.
+    pub user: UserId,
+    /// The device's key.
+    pub device_key: [u8; 32],
+}
+
+/// An answer between cores.
+#[derive(Debug)]
+pub enum Answer {
+    /// Not carried out.
+    Refused(Code),
+    /// Carried out.
+    Done,
+    /// The handle belongs to this user.
+    Claimed(UserId),
+    /// Who has the handle.
+    Handle(Option<UserId>),
+    /// Whether the user exists.
+    Exists(bool),
+    /// The device.
+    Device(Option<Device>),
+    /// Messages, ascending.
+    Messages(Vec<StoredMessage>),
+    /// Messages, newest first; whether the chat begins with the last one.
+    History(Vec<StoredMessage>, bool),
+    /// The chat's last seq and members.
+    Members(MessageSeq, Vec<(UserId, Member)>),
+}

@@ -1,0 +1,699 @@
+//! The user's side of delivery: sessions, what was pushed and not acknowledged, what goes to the inbox.
+//!
+//! A device is *away* (no session), *syncing* (a job reads its inbox; what arrives meanwhile is held, or goes behind it
+//! into the inbox) or *live* (what arrives is pushed at once). See [`super`] for what must hold.
+//!
+//! Invariants
+//! - Per device and chat everything up to `covered` is acknowledged, durably in the inbox, or the device's own.
+//! - A device goes live only when none of its chats has `inboxing` above `inboxed`.
+//! - A user without sessions and without obligations is forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use columba_engine::{
+    env::Instant,
+    partition::{command::InboxAppend, effect::StoredMessage},
+};
+use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId, limits::UNACKED_MAX};
+use rustc_hash::FxHashMap;
+
+use super::{ACK_WAIT, HELD_MAX, UNACKED_BYTES_MAX, WAITING_MAX};
+use crate::core::message::{Delivery, SessionRef};
+
+/// What the user's side wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum LiveOutput {
+    /// Push a message to a session.
+    Push(SessionRef, ChatId, StoredMessage),
+    /// Catch-up is complete.
+    Synced(SessionRef),
+    /// The session was replaced by a newer one of its device.
+    Replaced(SessionRef),
+    /// Report to the chat's fan-out.
+    Progress { chat: ChatId, user: UserId, covered: MessageSeq, delivered: MessageSeq },
+    /// Ask the chat's fan-out to begin again at its cursor.
+    Rewind { chat: ChatId, user: UserId },
+    /// Read the user's devices and call [`Live::handle_devices`].
+    LoadDevices(UserId),
+    /// Run a sync job for the device's session.
+    StartSync(DeviceAddress, SessionRef),
+    /// A sync job waits for something that has changed.
+    WakeSync(DeviceAddress),
+    /// The inbox is done with up to this position.
+    Trim(DeviceAddress, u64),
+    /// The user came or went.
+    Presence(UserId, bool),
+}
+
+/// The users of a core that have sessions or obligations.
+#[derive(Default)]
+pub(crate) struct Live {
+    users: FxHashMap<UserId, UserLive>,
+    /// References to append, one per device and chat, in order of being first wanted.
+    appends: Vec<InboxAppend>,
+    append_at: BTreeMap<(DeviceAddress, ChatId), usize>,
+    /// References that could not be proposed.
+    parked: Vec<InboxAppend>,
+    /// When to look whether a device has acknowledged; in order of time.
+    checks: VecDeque<(Instant, DeviceAddress, ChatId)>,
+}
+
+#[derive(Default)]
+struct UserLive {
+    /// The user's devices, once they are read; ascending.
+    devices: Option<Vec<DeviceId>>,
+    waiting: VecDeque<Delivery>,
+    chats: FxHashMap<ChatId, ChatLive>,
+    sessions: BTreeMap<DeviceId, DeviceLive>,
+}
+
+/// A chat with an obligation toward the user.
+struct ChatLive {
+    received: MessageSeq,
+    reported: MessageSeq,
+    devices: Vec<Progress>,
+}
+
+struct Progress {
+    device: DeviceId,
+    /// Pushed in the present session, or own.
+    pushed: MessageSeq,
+    /// Acknowledged by the device.
+    acked: MessageSeq,
+    /// Wanted in the inbox, at least.
+    inboxing: MessageSeq,
+    /// In the inbox, durably, now or earlier.
+    inboxed: MessageSeq,
+    /// Acknowledged, in the inbox, or the device's own: everything up to here.
+    covered: MessageSeq,
+    /// The device's own messages above `covered`: it has them.
+    own: VecDeque<MessageSeq>,
+    /// When the oldest unacknowledged push was made.
+    since: Option<Instant>,
+    /// Whether an entry of `checks` will look at it.
+    armed: bool,
+}
+
+impl Progress {
+    fn new(device: DeviceId, at: MessageSeq) -> Self {
+        Self {
+            device,
+            pushed: at,
+            acked: MessageSeq::ZERO,
+            inboxing: at,
+            inboxed: at,
+            covered: at,
+            own: VecDeque::new(),
+            since: None,
+            armed: false,
+        }
+    }
+
+    /// Moves `covered` as far as acknowledgements, inbox and own messages go without a gap.
+    fn settle(&mut self) {
+        self.covered = self.covered.max(self.acked).max(self.inboxed);
+        while let Some(own) = self.own.front().copied() {
+            if own > self.covered.next() {
+                break;
+            }
+            self.own.pop_front();
+            self.covered = self.covered.max(own);
+        }
+    }
+
+    /// First message that is neither covered nor wanted in the inbox.
+    fn first_open(&self) -> MessageSeq {
+        self.covered.max(self.inboxing).next()
+    }
+
+    /// The clock of an unacknowledged push starts. Returns whether a check must be queued.
+    fn start(&mut self, now: Instant) -> bool {
+        self.since = self.since.or(Some(now));
+        !core::mem::replace(&mut self.armed, true)
+    }
+}
+
+/// A device with a session.
+struct DeviceLive {
+    session: SessionRef,
+    live: bool,
+    /// Pushed and not acknowledged, over all chats.
+    unacked: FxHashMap<ChatId, VecDeque<(MessageSeq, usize)>>,
+    unacked_messages: usize,
+    unacked_bytes: usize,
+    /// Inbox entries handed to the session and not acknowledged: position, chat, last seq, whether it is done.
+    entries: VecDeque<(u64, ChatId, MessageSeq, bool)>,
+    /// Messages that came while the device was syncing: pushed when it goes live.
+    held: VecDeque<(ChatId, StoredMessage)>,
+    /// Whether a sync job runs, or is asked for.
+    syncing: bool,
+}
+
+impl DeviceLive {
+    fn has_room(&self) -> bool {
+        self.unacked_messages < UNACKED_MAX && (self.unacked_bytes < UNACKED_BYTES_MAX || self.unacked_messages == 0)
+    }
+
+    fn count_push(&mut self, chat: ChatId, seq: MessageSeq, bytes: usize) {
+        self.unacked.entry(chat).or_default().push_back((seq, bytes));
+        self.unacked_messages += 1;
+        self.unacked_bytes += bytes;
+    }
+
+    /// Returns the highest seq of the chat that was pushed in this session and is acknowledged by this.
+    fn count_ack(&mut self, chat: ChatId, seq: MessageSeq) -> Option<MessageSeq> {
+        let queue = self.unacked.get_mut(&chat)?;
+        let mut highest = None;
+        while let Some((pushed, bytes)) = queue.front().copied() {
+            if pushed > seq {
+                break;
+            }
+            queue.pop_front();
+            self.unacked_messages -= 1;
+            self.unacked_bytes -= bytes;
+            highest = Some(pushed);
+        }
+        if queue.is_empty() {
+            self.unacked.remove(&chat);
+        }
+        highest
+    }
+}
+
+impl Live {
+    /// Whether a device of the user has a session.
+    pub(crate) fn is_online(&self, user: UserId) -> bool {
+        self.users.get(&user).is_some_and(|user| !user.sessions.is_empty())
+    }
+
+    /// A device has logged in.
+    pub(crate) fn attach(&mut self, address: DeviceAddress, session: SessionRef, out: &mut Vec<LiveOutput>) {
+        if let Some(old) = self.remove_session(address, None, out) {
+            out.push(LiveOutput::Replaced(old));
+        }
+        let user = self.users.entry(address.user).or_default();
+        if user.sessions.is_empty() {
+            out.push(LiveOutput::Presence(address.user, true));
+        }
+        let device = DeviceLive {
+            session,
+            live: false,
+            unacked: FxHashMap::default(),
+            unacked_messages: 0,
+            unacked_bytes: 0,
+            entries: VecDeque::new(),
+            held: VecDeque::new(),
+            syncing: true,
+        };
+        user.sessions.insert(address.device, device);
+        out.push(LiveOutput::StartSync(address, session));
+    }
+
+    /// A session has ended: what it did not acknowledge goes to the inbox.
+    pub(crate) fn detach(&mut self, address: DeviceAddress, session: SessionRef, out: &mut Vec<LiveOutput>) {
+        if self.remove_session(address, Some(session), out).is_none() {
+            return;
+        }
+        if !self.is_online(address.user) {
+            out.push(LiveOutput::Presence(address.user, false));
+        }
+        self.forget_if_idle(address.user);
+    }
+
+    /// Removes the device's session (only this one, where one is named).
+    fn remove_session(
+        &mut self,
+        address: DeviceAddress,
+        only: Option<SessionRef>,
+        out: &mut Vec<LiveOutput>,
+    ) -> Option<SessionRef> {
+        let old = self.device(address)?.session;
+        if only.is_some_and(|only| only != old) {
+            return None;
+        }
+        self.spill(address);
+        self.users.get_mut(&address.user)?.sessions.remove(&address.device);
+        out.push(LiveOutput::WakeSync(address));
+        Some(old)
+    }
+
+    fn forget_if_idle(&mut self, id: UserId) {
+        if let Some(user) = self.users.get(&id)
+            && user.sessions.is_empty()
+            && user.chats.is_empty()
+            && user.waiting.is_empty()
+        {
+            self.users.remove(&id);
+        }
+    }
+
+    /// Messages from a chat's fan-out.
+    pub(crate) fn deliver(&mut self, id: UserId, delivery: Delivery, now: Instant, out: &mut Vec<LiveOutput>) {
+        let user = self.users.entry(id).or_default();
+        if user.devices.is_none() {
+            if user.waiting.is_empty() {
+                out.push(LiveOutput::LoadDevices(id));
+            }
+            if user.waiting.len() < WAITING_MAX {
+                user.waiting.push_back(delivery);
+            }
+            return;
+        }
+        self.accept(id, delivery, now, out);
+    }
+
+    /// The user's devices were read (`None`: the user does not exist, or the read failed: the fan-out tries again).
+    pub(crate) fn handle_devices(
+        &mut self,
+        id: UserId,
+        devices: Option<Vec<DeviceId>>,
+        now: Instant,
+        out: &mut Vec<LiveOutput>,
+    ) {
+        let Some(user) = self.users.get_mut(&id) else {
+            return;
+        };
+        let waiting = core::mem::take(&mut user.waiting);
+        if devices.is_some() {
+            user.devices = devices;
+            for delivery in waiting {
+                self.accept(id, delivery, now, out);
+            }
+        }
+        self.forget_if_idle(id);
+    }
+
+    fn accept(&mut self, id: UserId, delivery: Delivery, now: Instant, out: &mut Vec<LiveOutput>) {
+        let Delivery { chat, prev, fresh, messages } = delivery;
+        let user = self.users.get_mut(&id).expect("deliver has made it");
+        let devices = user.devices.as_ref().expect("deliver has waited for it");
+        let received = match user.chats.get(&chat) {
+            Some(record) => record.received,
+            None if !fresh => {
+                out.push(LiveOutput::Rewind { chat, user: id });
+                self.forget_if_idle(id);
+                return;
+            }
+            None => {
+                let devices = devices.iter().map(|device| Progress::new(*device, prev)).collect();
+                user.chats.insert(chat, ChatLive { received: prev, reported: prev, devices });
+                prev
+            }
+        };
+        if prev > received {
+            out.push(LiveOutput::Rewind { chat, user: id });
+            return;
+        }
+        let again = prev < received;
+        for message in messages {
+            if message.seq == self.users[&id].chats[&chat].received.next() {
+                self.receive(id, chat, message, now, out);
+            }
+        }
+        self.report(id, chat, again, out);
+    }
+
+    /// The next message of a chat, to each device.
+    fn receive(&mut self, id: UserId, chat: ChatId, message: StoredMessage, now: Instant, out: &mut Vec<LiveOutput>) {
+        let user = self.users.get_mut(&id).expect("accept has checked");
+        let record = user.chats.get_mut(&chat).expect("accept has checked");
+        let seq = message.seq;
+        record.received = seq;
+        let mut to_inbox = Vec::new();
+        for progress in &mut record.devices {
+            let address = DeviceAddress { user: id, device: progress.device };
+            if message.sender == address {
+                progress.pushed = progress.pushed.max(seq);
+                progress.own.push_back(seq);
+                progress.settle();
+                continue;
+            }
+            match user.sessions.get_mut(&progress.device) {
+                Some(device) if device.live && device.has_room() => {
+                    device.count_push(chat, seq, message.body.len());
+                    progress.pushed = seq;
+                    if progress.start(now) {
+                        self.checks.push_back((now + ACK_WAIT, address, chat));
+                    }
+                    out.push(LiveOutput::Push(device.session, chat, message.clone()));
+                }
+                Some(device) if !device.live && device.held.len() < HELD_MAX => {
+                    device.held.push_back((chat, message.clone()));
+                    if progress.start(now) {
+                        self.checks.push_back((now + ACK_WAIT, address, chat));
+                    }
+                }
+                Some(_) | None => to_inbox.push(address),
+            }
+        }
+        for address in to_inbox {
+            // Everything older of every chat goes first: the device is away, or falls behind now.
+            self.fall_behind(address, out);
+            self.append(address, chat, seq);
+        }
+    }
+
+    /// Puts into the inbox whatever a device has not acknowledged, and has it read from there.
+    fn fall_behind(&mut self, address: DeviceAddress, out: &mut Vec<LiveOutput>) {
+        self.spill(address);
+        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
+        else {
+            return;
+        };
+        device.live = false;
+        if !device.syncing {
+            device.syncing = true;
+            out.push(LiveOutput::StartSync(address, device.session));
+        }
+    }
+
+    /// Wants inbox entries for everything received, not acknowledged and not in the inbox.
+    fn spill(&mut self, address: DeviceAddress) {
+        let Some(user) = self.users.get_mut(&address.user) else {
+            return;
+        };
+        if let Some(device) = user.sessions.get_mut(&address.device) {
+            device.held.clear();
+        }
+        let mut ranges = Vec::new();
+        for (chat, record) in sorted(&user.chats) {
+            if let Some(progress) = record.devices.iter().find(|progress| progress.device == address.device)
+                && progress.first_open() <= record.received
+            {
+                ranges.push((*chat, record.received));
+            }
+        }
+        for (chat, to) in ranges {
+            self.append(address, chat, to);
+        }
+    }
+
+    /// Wants an inbox entry for everything of a chat up to `to` that is neither acknowledged nor wanted already.
+    fn append(&mut self, address: DeviceAddress, chat: ChatId, to: MessageSeq) {
+        let Some(user) = self.users.get_mut(&address.user) else {
+            return;
+        };
+        let Some(progress) = user
+            .chats
+            .get_mut(&chat)
+            .and_then(|record| record.devices.iter_mut().find(|progress| progress.device == address.device))
+        else {
+            return;
+        };
+        let from = progress.first_open();
+        if from > to {
+            return;
+        }
+        progress.inboxing = to;
+        progress.since = None;
+        if let Some(at) = self.append_at.get(&(address, chat)) {
+            self.appends[*at].to = to;
+            return;
+        }
+        self.append_at.insert((address, chat), self.appends.len());
+        self.appends.push(InboxAppend { device: address, chat, from, to });
+    }
+
+    /// The references to append, in order. To be proposed at once, or given back.
+    pub(crate) fn take_appends(&mut self) -> Vec<InboxAppend> {
+        self.append_at.clear();
+        core::mem::take(&mut self.appends)
+    }
+
+    /// Whether there are references to append.
+    pub(crate) fn has_appends(&self) -> bool {
+        !self.appends.is_empty()
+    }
+
+    /// References that could not be proposed: they wait for [`Self::unpark_appends`], and go before newer ones.
+    pub(crate) fn park_appends(&mut self, items: Vec<InboxAppend>) {
+        self.parked.extend(items);
+    }
+
+    /// Whether references are parked: what is newer waits behind them, or it would hide them.
+    pub(crate) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Parked references are to be tried again.
+    pub(crate) fn unpark_appends(&mut self) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let mut items = core::mem::take(&mut self.parked);
+        items.append(&mut self.appends);
+        self.append_at = items.iter().enumerate().map(|(at, item)| ((item.device, item.chat), at)).collect();
+        self.appends = items;
+    }
+
+    /// A reference is in the inbox.
+    pub(crate) fn handle_inboxed(
+        &mut self,
+        address: DeviceAddress,
+        chat: ChatId,
+        up_to: MessageSeq,
+        out: &mut Vec<LiveOutput>,
+    ) {
+        let Some(user) = self.users.get_mut(&address.user) else {
+            return;
+        };
+        if user.sessions.contains_key(&address.device) {
+            out.push(LiveOutput::WakeSync(address));
+        }
+        if let Some(record) = user.chats.get_mut(&chat) {
+            let received = record.received;
+            if let Some(progress) = record.devices.iter_mut().find(|progress| progress.device == address.device) {
+                progress.inboxed = progress.inboxed.max(up_to.min(received));
+                progress.inboxing = progress.inboxing.max(progress.inboxed);
+                progress.settle();
+            }
+        }
+        self.report(address.user, chat, false, out);
+    }
+
+    /// The device has everything of the chat up to `seq`.
+    pub(crate) fn ack(
+        &mut self,
+        address: DeviceAddress,
+        session: SessionRef,
+        chat: ChatId,
+        seq: MessageSeq,
+        now: Instant,
+        out: &mut Vec<LiveOutput>,
+    ) {
+        let Some(user) = self.users.get_mut(&address.user) else {
+            return;
+        };
+        let Some(device) = user.sessions.get_mut(&address.device) else {
+            return;
+        };
+        if device.session != session {
+            return;
+        }
+        let Some(acked) = device.count_ack(chat, seq) else {
+            return;
+        };
+        let mut from_inbox = MessageSeq::ZERO;
+        for (_, entry_chat, to, done) in &mut device.entries {
+            if *entry_chat == chat && *to <= acked && !*done {
+                *done = true;
+                from_inbox = from_inbox.max(*to);
+            }
+        }
+        let mut trim = None;
+        while let Some((position, _, _, true)) = device.entries.front() {
+            trim = Some(*position);
+            device.entries.pop_front();
+        }
+        if let Some(position) = trim {
+            out.push(LiveOutput::Trim(address, position));
+        }
+        if device.syncing {
+            out.push(LiveOutput::WakeSync(address));
+        }
+        let unacked_of_chat = device.unacked.contains_key(&chat);
+        match user.chats.get_mut(&chat) {
+            Some(record) => {
+                if let Some(progress) = record.devices.iter_mut().find(|progress| progress.device == address.device) {
+                    progress.acked = progress.acked.max(acked.min(progress.pushed));
+                    progress.settle();
+                    if progress.since.is_some() {
+                        progress.since = unacked_of_chat.then_some(now);
+                    }
+                }
+                self.report(address.user, chat, true, out);
+            }
+            None if from_inbox > MessageSeq::ZERO => {
+                let (covered, user) = (MessageSeq::ZERO, address.user);
+                out.push(LiveOutput::Progress { chat, user, covered, delivered: acked });
+            }
+            None => {}
+        }
+    }
+
+    /// Tells the fan-out how far the user is, where that has moved or `again` asks for it.
+    fn report(&mut self, id: UserId, chat: ChatId, again: bool, out: &mut Vec<LiveOutput>) {
+        let Some(user) = self.users.get_mut(&id) else {
+            return;
+        };
+        let Some(record) = user.chats.get_mut(&chat) else {
+            return;
+        };
+        let covered = record.devices.iter().map(|progress| progress.covered).min().unwrap_or(record.received);
+        let delivered = record.devices.iter().map(|progress| progress.acked).max().unwrap_or_default();
+        if covered > record.reported || again {
+            record.reported = record.reported.max(covered);
+            out.push(LiveOutput::Progress { chat, user: id, covered, delivered });
+        }
+        if covered >= record.received {
+            user.chats.remove(&chat);
+            self.forget_if_idle(id);
+        }
+    }
+
+    /// The user's sessions.
+    pub(crate) fn sessions(&self, user: UserId) -> Vec<SessionRef> {
+        self.users
+            .get(&user)
+            .map(|user| user.sessions.values().map(|device| device.session).collect())
+            .unwrap_or_default()
+    }
+
+    /// Looks at devices that had time to acknowledge and did not.
+    pub(crate) fn handle_timeout_at(&mut self, now: Instant, out: &mut Vec<LiveOutput>) {
+        while let Some((at, address, chat)) = self.checks.front().copied() {
+            if at > now {
+                break;
+            }
+            self.checks.pop_front();
+            let Some(progress) = self.progress(address, chat) else {
+                continue;
+            };
+            progress.armed = false;
+            let Some(since) = progress.since else {
+                continue;
+            };
+            if now.saturating_since(since) >= ACK_WAIT {
+                self.fall_behind(address, out);
+            } else {
+                progress.armed = true;
+                self.checks.push_back((since + ACK_WAIT, address, chat));
+            }
+        }
+    }
+
+    /// Whether the device still has this session.
+    pub(crate) fn has_session(&self, address: DeviceAddress, session: SessionRef) -> bool {
+        self.device(address).is_some_and(|device| device.session == session)
+    }
+
+    /// Whether a sync job may push to the device now.
+    pub(crate) fn has_room(&self, address: DeviceAddress) -> bool {
+        self.device(address).is_some_and(DeviceLive::has_room)
+    }
+
+    fn device(&self, address: DeviceAddress) -> Option<&DeviceLive> {
+        self.users.get(&address.user)?.sessions.get(&address.device)
+    }
+
+    /// A sync job hands over a message from the inbox. Pushed, unless it was in this session already.
+    pub(crate) fn push_synced(
+        &mut self,
+        address: DeviceAddress,
+        chat: ChatId,
+        message: StoredMessage,
+        out: &mut Vec<LiveOutput>,
+    ) {
+        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
+        else {
+            return;
+        };
+        let in_session = device.unacked.get(&chat).and_then(|queue| queue.back()).map(|(seq, _)| *seq);
+        if message.sender == address || in_session.is_some_and(|pushed| message.seq <= pushed) {
+            return;
+        }
+        device.count_push(chat, message.seq, message.body.len());
+        let session = device.session;
+        if let Some(progress) = self.progress(address, chat) {
+            progress.pushed = progress.pushed.max(message.seq);
+        }
+        out.push(LiveOutput::Push(session, chat, message));
+    }
+
+    fn progress(&mut self, address: DeviceAddress, chat: ChatId) -> Option<&mut Progress> {
+        let record = self.users.get_mut(&address.user)?.chats.get_mut(&chat)?;
+        record.devices.iter_mut().find(|progress| progress.device == address.device)
+    }
+
+    /// A sync job has handed over all of an inbox entry.
+    pub(crate) fn push_synced_entry(
+        &mut self,
+        address: DeviceAddress,
+        position: u64,
+        chat: ChatId,
+        to: MessageSeq,
+        out: &mut Vec<LiveOutput>,
+    ) {
+        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
+        else {
+            return;
+        };
+        // Where nothing of it is unacknowledged (own messages, or acknowledged while it was on its way), it is done.
+        let waits = device.unacked.get(&chat).is_some_and(|queue| queue.iter().any(|(seq, _)| *seq <= to));
+        let last = device
+            .unacked
+            .get(&chat)
+            .and_then(|queue| queue.iter().rev().map(|(seq, _)| *seq).find(|seq| *seq <= to))
+            .unwrap_or(to);
+        if waits || !device.entries.is_empty() {
+            device.entries.push_back((position, chat, last, !waits));
+        } else {
+            out.push(LiveOutput::Trim(address, position));
+        }
+    }
+
+    /// The inbox was read to its end: go live, unless something is on its way into it. Returns whether it did.
+    pub(crate) fn go_live(&mut self, address: DeviceAddress, now: Instant, out: &mut Vec<LiveOutput>) -> bool {
+        let Some(user) = self.users.get(&address.user) else {
+            return false;
+        };
+        let appending = user
+            .chats
+            .values()
+            .flat_map(|record| &record.devices)
+            .any(|progress| progress.device == address.device && progress.inboxing > progress.inboxed);
+        if appending {
+            return false;
+        }
+        loop {
+            let Some(device) =
+                self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
+            else {
+                return false;
+            };
+            let Some((chat, message)) = device.held.pop_front() else {
+                device.live = true;
+                device.syncing = false;
+                out.push(LiveOutput::Synced(device.session));
+                return true;
+            };
+            if !device.has_room() {
+                self.spill(address);
+                return false;
+            }
+            device.count_push(chat, message.seq, message.body.len());
+            let session = device.session;
+            if let Some(progress) = self.progress(address, chat) {
+                progress.pushed = progress.pushed.max(message.seq);
+                if progress.start(now) {
+                    self.checks.push_back((now + ACK_WAIT, address, chat));
+                }
+            }
+            out.push(LiveOutput::Push(session, chat, message));
+        }
+    }
+}
+
+fn sorted<V>(map: &FxHashMap<ChatId, V>) -> BTreeMap<&ChatId, &V> {
+    map.iter().collect()
+}

@@ -1,0 +1,54 @@
+//! Delivery: from a committed message to every device of every member, at least once, in order.
+//!
+//! | module | runs on | what it holds |
+//! |---|---|---|
+//! | [`fanout`] | the chat's core | per chat with work to do: how far each member is; resends; the durable cursor |
+//! | [`live`] | the user's core | per user with sessions or obligations: push now, the inbox catches the rest |
+//! | [`presence`] | the user's core | online, last seen, subscriptions |
+//!
+//! The obligation stays with the chat's fan-out until the user's host reports `covered`: each device has acknowledged,
+//! or has a durable inbox entry. Messages between the two may be lost (a crash, a full queue): the fan-out resends from
+//! its cursor. The user's host accepts only what continues what it has, or what begins at the cursor (`fresh`).
+//!
+//! Invariants
+//! - Per device a chat's messages are pushed in order of seq, without gaps: first what is in the inbox, then live.
+//! - A device is live only when its inbox is empty and nothing is on its way into it.
+//! - What was pushed and not acknowledged when a session ends, falls behind, or after [`ACK_WAIT`] goes to the inbox,
+//!   before anything newer of the chat does.
+
+pub mod fanout;
+pub mod live;
+pub mod presence;
+
+use core::time::Duration;
+
+/// How long a live device may take to acknowledge before its messages go to its inbox.
+pub const ACK_WAIT: Duration = Duration::from_secs(2);
+/// How long a member may stay uncovered before its messages are delivered again from the cursor.
+pub const RESEND_AFTER: Duration = Duration::from_secs(5);
+/// How often moved cursors and delivered watermarks are made durable.
+pub const ADVANCE_EVERY: Duration = Duration::from_millis(500);
+/// How often receipts are told to the other members: ticks are for people.
+pub const RECEIPT_EVERY: Duration = Duration::from_millis(20);
+/// Messages of a chat on their way to a member and not covered. Beyond: the fan-out waits, and reads them later.
+pub const FANOUT_WINDOW: u64 = 1024;
+/// Bytes of bodies that the fan-out reads at a time.
+pub const FANOUT_READ_BYTES: usize = 256 * 1024;
+/// Chats in one `Advance`.
+pub const ADVANCE_CHATS_MAX: usize = 1024;
+/// Late delivered watermarks kept at a time; beyond, a tick is lost until the next.
+pub const LATE_MAX: usize = 65_536;
+/// Messages held for a device that is catching up. Beyond: they go to its inbox.
+pub const HELD_MAX: usize = 256;
+/// Bytes of messages pushed to a device and not acknowledged; beyond (and beyond `UNACKED_MAX` messages) it falls behind.
+pub const UNACKED_BYTES_MAX: usize = columba_wire::limits::OUTBOX_BYTES_MAX;
+/// Inbox entries read at a time while catching up.
+pub const SYNC_PAGE_ENTRIES: usize = 64;
+/// Bytes of bodies read at a time while catching up.
+pub const SYNC_READ_BYTES: usize = 128 * 1024;
+/// Deliveries that wait for a user's row to be read. Beyond they are dropped, and sent again later.
+pub const WAITING_MAX: usize = 1024;
+/// Sessions subscribed to one user's presence. Beyond: the oldest loses its subscription.
+pub const SUBSCRIBERS_MAX: usize = 10_000;
+/// How often last-seen times are made durable.
+pub const LAST_SEEN_EVERY: Duration = Duration::from_secs(5);

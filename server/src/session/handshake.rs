@@ -1,0 +1,197 @@
+//! Hello, challenge, registration, login: what a stranger may do.
+//!
+//! Invariants
+//! - A nonce is for one attempt on one connection: a failed attempt needs a new Hello, so no signature is tried twice.
+//! - The binding is checked against what this server computed for this connection: a signature made for another
+//!   connection or server is worth nothing here.
+//! - A failed login does not say what was wrong.
+
+use columba_engine::{env::clock::WallTime, partition::user::Device};
+use columba_wire::{
+    Code, DeviceAddress, DeviceId, UserId,
+    auth::{Binding, NONCE_BYTES, login_bytes, register_bytes},
+    ids::handle_is_valid,
+    limits::{
+        AGENT_BYTES_MAX, CREDENTIAL_BYTES_MAX, HEARTBEAT_MS, LOGIN_ATTEMPTS_MAX, SENDS_IN_FLIGHT_MAX, UNACKED_MAX,
+        VERSIONS_MAX,
+    },
+    v1::{self, ChannelBinding, client_frame::Kind as Request, server_frame::Kind},
+    version,
+};
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use super::SessionEnv;
+use crate::core::{PeerInfo, message::Registration};
+
+/// A connection that is not logged in.
+pub(crate) struct Handshake {
+    peer: PeerInfo,
+    nonce: Option<[u8; NONCE_BYTES]>,
+    waiting: bool,
+    attempts: u32,
+}
+
+/// What a frame led to.
+pub(crate) enum Step {
+    Reply(Kind),
+    Refuse(Code, &'static str),
+    Fail(Code, &'static str),
+    Login(LoginAttempt),
+    Register(Registration),
+}
+
+/// A login to be checked against the device's key.
+#[derive(Debug)]
+pub(crate) struct LoginAttempt {
+    pub(crate) address: DeviceAddress,
+    signed: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl LoginAttempt {
+    /// Whether the device signed it. A device that does not exist did not.
+    pub(crate) fn is_signed_by(&self, device: Option<&Device>) -> bool {
+        device.is_some_and(|device| verify(&device.key, &self.signed, &self.signature))
+    }
+}
+
+fn verify(key: &[u8; 32], signed: &[u8], signature: &[u8; 64]) -> bool {
+    VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(signed, &Signature::from_bytes(signature)).is_ok())
+}
+
+impl Handshake {
+    pub(crate) fn new(peer: PeerInfo) -> Self {
+        Self { peer, nonce: None, waiting: false, attempts: 0 }
+    }
+
+    pub(crate) fn handle(
+        &mut self,
+        _request_id: u64,
+        request: Request,
+        wall: WallTime,
+        env: &mut SessionEnv<'_>,
+    ) -> Step {
+        if self.waiting {
+            return Step::Fail(Code::Unexpected, "the last attempt is not answered yet");
+        }
+        match request {
+            Request::Hello(hello) => self.handle_hello(&hello, wall, env),
+            Request::Register(register) => self.handle_register(register, wall, env),
+            Request::Login(login) => self.handle_login(&login, env),
+            Request::Bye(v1::Bye {}) => Step::Fail(Code::Unexpected, "bye"),
+            Request::Ping(_)
+            | Request::Send(_)
+            | Request::Ack(_)
+            | Request::Read(_)
+            | Request::GetHistory(_)
+            | Request::GetReceipts(_)
+            | Request::FindUser(_)
+            | Request::SubscribePresence(_) => Step::Fail(Code::Unexpected, "log in first"),
+        }
+    }
+
+    fn handle_hello(&mut self, hello: &v1::Hello, wall: WallTime, env: &mut SessionEnv<'_>) -> Step {
+        if hello.versions.len() > VERSIONS_MAX || hello.agent.len() > AGENT_BYTES_MAX {
+            return Step::Fail(Code::InvalidArgument, "too many versions, or too long an agent");
+        }
+        let Some(version) = version::negotiate(&hello.versions) else {
+            return Step::Fail(Code::UnsupportedVersion, "this server speaks version 1");
+        };
+        let mut nonce = [0; NONCE_BYTES];
+        (env.rng)(&mut nonce);
+        self.nonce = Some(nonce);
+        Step::Reply(Kind::Challenge(v1::Challenge {
+            version,
+            capabilities: hello.capabilities & version::CAPABILITIES,
+            nonce: bytes::Bytes::copy_from_slice(&nonce),
+            server_time_ms: wall.as_millis(),
+            registration: env.registration.kind().into(),
+        }))
+    }
+
+    /// The binding that the client chose, with this server's own data for it.
+    fn binding(&self, kind: i32) -> Option<Binding> {
+        let kind = ChannelBinding::try_from(kind).ok()?;
+        let data = match kind {
+            ChannelBinding::None if self.peer.binding.plain => None,
+            ChannelBinding::None => return None,
+            ChannelBinding::TlsExporter => Some(self.peer.binding.exporter?),
+            ChannelBinding::ServerCertificate => Some(self.peer.binding.certificate?),
+        };
+        Some(Binding { kind, data })
+    }
+
+    fn handle_login(&mut self, login: &v1::Login, env: &mut SessionEnv<'_>) -> Step {
+        let Some(nonce) = self.nonce.take() else {
+            return Step::Fail(Code::Unexpected, "say hello first");
+        };
+        if !(env.logins)(self.peer.address.ip()) {
+            return self.handle_failure(Code::RateLimited);
+        }
+        let parsed = (
+            UserId::try_from(&login.user_id[..]),
+            DeviceId::new(login.device_id),
+            <[u8; 64]>::try_from(&login.signature[..]),
+            self.binding(login.binding),
+        );
+        let (Ok(user), Ok(device), Ok(signature), Some(binding)) = parsed else {
+            return self.handle_failure(Code::Unauthenticated);
+        };
+        let address = DeviceAddress { user, device };
+        self.waiting = true;
+        Step::Login(LoginAttempt { address, signed: login_bytes(&nonce, &binding, address), signature })
+    }
+
+    fn handle_register(&mut self, register: v1::Register, wall: WallTime, env: &mut SessionEnv<'_>) -> Step {
+        let Some(nonce) = self.nonce.take() else {
+            return Step::Fail(Code::Unexpected, "say hello first");
+        };
+        if !(env.logins)(self.peer.address.ip()) {
+            return self.handle_failure(Code::RateLimited);
+        }
+        if !handle_is_valid(&register.handle) || register.credential.len() > CREDENTIAL_BYTES_MAX {
+            return self.handle_failure(Code::InvalidArgument);
+        }
+        let parsed = (
+            <[u8; 32]>::try_from(&register.device_key[..]),
+            <[u8; 64]>::try_from(&register.signature[..]),
+            self.binding(register.binding),
+        );
+        let (Ok(device_key), Ok(signature), Some(binding)) = parsed else {
+            return self.handle_failure(Code::Unauthenticated);
+        };
+        if !verify(&device_key, &register_bytes(&nonce, &binding, &device_key, &register.handle), &signature) {
+            return self.handle_failure(Code::Unauthenticated);
+        }
+        let peer = self.peer.address.ip();
+        if env.registration.check(peer, &register.handle, &register.credential, wall).is_err() {
+            return self.handle_failure(Code::RegistrationRefused);
+        }
+        let mut user = [0; 16];
+        (env.rng)(&mut user);
+        self.waiting = true;
+        Step::Register(Registration { handle: register.handle, user: UserId::from_bytes(user), device_key })
+    }
+
+    /// An attempt failed: an answer, and after the last one the end.
+    pub(crate) fn handle_failure(&mut self, code: Code) -> Step {
+        self.waiting = false;
+        self.attempts += 1;
+        if self.attempts >= LOGIN_ATTEMPTS_MAX {
+            return Step::Fail(code, "too many attempts");
+        }
+        Step::Refuse(code, "")
+    }
+}
+
+/// The welcome of a device.
+pub(crate) fn welcome(address: DeviceAddress, wall: WallTime) -> v1::Welcome {
+    v1::Welcome {
+        user_id: bytes::Bytes::copy_from_slice(address.user.as_bytes()),
+        device_id: address.device.get(),
+        server_time_ms: wall.as_millis(),
+        heartbeat_ms: HEARTBEAT_MS,
+        sends_in_flight_max: u32::try_from(SENDS_IN_FLIGHT_MAX).expect("a small number"),
+        unacked_max: u32::try_from(UNACKED_MAX).expect("a small number"),
+    }
+}

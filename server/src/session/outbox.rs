@@ -1,0 +1,89 @@
+//! Frames that wait to be written to one connection.
+//!
+//! Invariants
+//! - Frames leave in the order they came; after [`Outbox::close`] nothing is added, and `Close` comes last.
+//! - Bytes that wait are counted until the front reports them written.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use columba_engine::env::Instant;
+use columba_wire::{
+    limits::{OUTBOX_BYTES_MAX, OUTBOX_STALL_MS_MAX},
+    v1::{ServerFrame, server_frame::Kind},
+};
+use prost::Message as _;
+
+use crate::core::Output;
+
+/// The outbox of one session.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    frames: VecDeque<(ServerFrame, usize)>,
+    /// Bytes queued here and, once polled, not yet reported written.
+    bytes: usize,
+    closing: bool,
+    closed: bool,
+    /// When bytes last began to wait, or some were written.
+    waiting_since: Option<Instant>,
+}
+
+impl Outbox {
+    pub(crate) fn push(&mut self, request_id: u64, kind: Kind) {
+        if self.closing {
+            return;
+        }
+        let frame = ServerFrame { request_id, kind: Some(kind) };
+        let bytes = frame.encoded_len();
+        self.bytes += bytes;
+        self.frames.push_back((frame, bytes));
+    }
+
+    /// Nothing more is added; `Close` follows what is queued.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// The peer does not read: only the last frame (why it ends) and `Close` remain.
+    pub(crate) fn abandon(&mut self) {
+        let last = self.frames.pop_back();
+        self.frames.clear();
+        self.frames.extend(last);
+        self.closing = true;
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= OUTBOX_BYTES_MAX
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.frames.is_empty() || (self.closing && !self.closed)
+    }
+
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Output> {
+        if let Some((frame, _)) = self.frames.pop_front() {
+            self.waiting_since = self.waiting_since.or(Some(now));
+            return Some(Output::Frame(frame));
+        }
+        if self.closing && !self.closed {
+            self.closed = true;
+            return Some(Output::Close);
+        }
+        None
+    }
+
+    /// The front has written so many bytes of frames.
+    pub(crate) fn handle_written(&mut self, bytes: usize, now: Instant) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.waiting_since = (self.bytes > 0).then_some(now);
+    }
+
+    /// When a peer that reads nothing is given up.
+    pub(crate) fn stalls_at(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| since + Duration::from_millis(OUTBOX_STALL_MS_MAX))
+    }
+}

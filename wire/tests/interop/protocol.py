@@ -1,0 +1,147 @@
+"""The pure parts of the protocol: schema, identifiers, signed bytes, stream records. No I/O but compiling the schema."""
+
+import hashlib
+import pathlib
+import re
+import sys
+import tempfile
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from grpc_tools import protoc
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROTO = HERE.parent.parent / "proto"
+PROTOCOL_MD = HERE.parent.parent / "PROTOCOL.md"
+
+_generated = tempfile.TemporaryDirectory(prefix="columba-proto-")
+_sources = sorted(str(path.relative_to(PROTO)) for path in PROTO.glob("columba/v1/*.proto"))
+if protoc.main(["protoc", f"-I{PROTO}", f"--python_out={_generated.name}", *_sources]) != 0:
+    sys.exit("the schema does not compile")
+sys.path.insert(0, _generated.name)
+
+from columba.v1 import chat_pb2, frame_pb2, presence_pb2, session_pb2, sync_pb2  # noqa: E402
+
+Ack, Deliver, FindUser, GetReceipts = chat_pb2.Ack, chat_pb2.Deliver, chat_pb2.FindUser, chat_pb2.GetReceipts
+Read, Send = chat_pb2.Read, chat_pb2.Send
+ClientFrame, ServerFrame = frame_pb2.ClientFrame, frame_pb2.ServerFrame
+Bye, Hello, Login, Ping, Register = (
+    session_pb2.Bye,
+    session_pb2.Hello,
+    session_pb2.Login,
+    session_pb2.Ping,
+    session_pb2.Register,
+)
+GetHistory = sync_pb2.GetHistory
+SubscribePresence = presence_pb2.SubscribePresence
+
+BINDING_NONE, BINDING_TLS_EXPORTER, BINDING_SERVER_CERTIFICATE = 0, 1, 2
+REGISTRATION_OPEN = 1
+FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, BODY_BYTES_MAX = 131072, 8192, 65536
+
+# Section 12.
+CODES = {
+    "MALFORMED": 1,
+    "FRAME_TOO_LARGE": 2,
+    "UNSUPPORTED_VERSION": 3,
+    "UNEXPECTED": 4,
+    "INVALID_ARGUMENT": 5,
+    "UNAUTHENTICATED": 10,
+    "HANDLE_TAKEN": 13,
+    "REPLACED": 14,
+    "UNKNOWN_USER": 20,
+    "UNKNOWN_CHAT": 21,
+    "BODY_TOO_LARGE": 22,
+    "UNAVAILABLE": 40,
+}
+NAMES = {number: name for name, number in CODES.items()}
+
+
+def direct_chat(a: bytes, b: bytes) -> bytes:
+    """Section 5: the chat of two users."""
+    low, high = sorted((a, b))
+    return hashlib.sha256(b"columba/1 direct" + low + high).digest()[:16]
+
+
+def login_bytes(nonce: bytes, binding: int, data: bytes, user_id: bytes, device_id: int) -> bytes:
+    """Section 4: what a login signs."""
+    return b"columba/1 login\0" + nonce + bytes([binding]) + data + user_id + device_id.to_bytes(4, "big")
+
+
+def register_bytes(nonce: bytes, binding: int, data: bytes, device_key: bytes, handle: str) -> bytes:
+    """Section 4: what a registration signs."""
+    return b"columba/1 register\0" + nonce + bytes([binding]) + data + device_key + handle.encode()
+
+
+def record(frame: bytes) -> bytes:
+    """Section 2: a frame as a record of a QUIC stream."""
+    return len(frame).to_bytes(4, "big") + frame
+
+
+class Records:
+    """Cuts a QUIC stream into frames."""
+
+    def __init__(self):
+        self.buffer = bytearray()
+
+    def push(self, data: bytes):
+        """Takes received bytes; yields the frames that are whole now."""
+        self.buffer += data
+        while len(self.buffer) >= 4:
+            length = int.from_bytes(self.buffer[:4], "big")
+            if length > FRAME_BYTES_MAX:
+                raise ValueError(f"the server announces a frame of {length} bytes")
+            if len(self.buffer) < 4 + length:
+                return
+            frame = bytes(self.buffer[4 : 4 + length])
+            del self.buffer[: 4 + length]
+            yield frame
+
+
+# The field of `ClientFrame` that holds a message: its own name in snake case.
+def kind_of(message) -> str:
+    """The name of the field of a frame that carries this message."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(message).__name__).lower()
+
+
+def client_frame(request_id: int, message) -> bytes:
+    """A frame of a client, encoded."""
+    frame = ClientFrame(request_id=request_id)
+    field = getattr(frame, kind_of(message))
+    field.SetInParent()
+    field.CopyFrom(message)
+    return frame.SerializeToString()
+
+
+class Device:
+    """A device's key and, once it is registered, its address."""
+
+    def __init__(self, handle: str, key: Ed25519PrivateKey | None = None):
+        self.handle = handle
+        self.key = key or Ed25519PrivateKey.generate()
+        self.public_key = self.key.public_key().public_bytes_raw()
+        self.user_id = b""
+        self.device_id = 0
+        self.client_seq = 0
+        # Per chat, the highest seq that came by Deliver and was stored.
+        self.delivered: dict[bytes, int] = {}
+
+    def login(self, nonce: bytes, binding: int, data: bytes) -> "Login":
+        """A signed login for a nonce."""
+        signature = self.key.sign(login_bytes(nonce, binding, data, self.user_id, self.device_id))
+        return Login(user_id=self.user_id, device_id=self.device_id, binding=binding, signature=signature)
+
+    def register(self, nonce: bytes, binding: int, data: bytes) -> "Register":
+        """A signed registration for a nonce."""
+        signature = self.key.sign(register_bytes(nonce, binding, data, self.public_key, self.handle))
+        return Register(handle=self.handle, device_key=self.public_key, binding=binding, signature=signature)
+
+    def next_client_seq(self) -> int:
+        """A number for a new message."""
+        self.client_seq += 1
+        return self.client_seq
+
+
+def vectors() -> dict[str, bytes]:
+    """The test vectors of PROTOCOL.md."""
+    text = PROTOCOL_MD.read_text().split("```text\n", 1)[1].split("```", 1)[0]
+    return {name: bytes.fromhex(value) for name, value in re.findall(r"^(\S+) = ([0-9a-f]+)$", text, re.M)}

@@ -1,0 +1,70 @@
+"""The client's pure parts against the test vectors of PROTOCOL.md."""
+
+import re
+import unittest
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import protocol as p
+
+
+class Pure(unittest.TestCase):
+    def setUp(self):
+        self.v = p.vectors()
+        self.device = p.Device("ada", Ed25519PrivateKey.from_private_bytes(self.v["device.seed"]))
+        self.device.user_id, self.device.device_id = self.v["user.a"], 1
+
+    def test_chat_ids(self):
+        a, b = self.v["user.a"], self.v["user.b"]
+        self.assertEqual(p.direct_chat(a, b), self.v["chat.a_b"])
+        self.assertEqual(p.direct_chat(b, a), self.v["chat.a_b"])
+        self.assertEqual(p.direct_chat(a, a), self.v["chat.a_a"])
+
+    def test_signatures(self):
+        self.assertEqual(self.device.public_key, self.v["device.key"])
+        nonce, data = self.v["nonce"], self.v["binding.data"]
+        for binding, name in enumerate(("none", "tls_exporter", "server_certificate")):
+            used = data if binding else b""
+            signed = p.login_bytes(nonce, binding, used, self.v["user.a"], 1)
+            self.assertEqual(signed, self.v[f"login.{name}.bytes"])
+            login = self.device.login(nonce, binding, used)
+            self.assertEqual(login.signature, self.v[f"login.{name}.signature"])
+        signed = p.register_bytes(nonce, 2, data, self.device.public_key, "ada")
+        self.assertEqual(signed, self.v["register.server_certificate.bytes"])
+        register = self.device.register(nonce, 2, data)
+        self.assertEqual(register.signature, self.v["register.server_certificate.signature"])
+
+    def test_frames(self):
+        hello = p.client_frame(1, p.Hello(versions=[1], agent="example/1"))
+        self.assertEqual(hello, self.v["frame.hello"])
+        self.assertEqual(p.record(hello), self.v["stream.hello"])
+        deliver = p.ServerFrame.FromString(self.v["frame.deliver"])
+        self.assertEqual(deliver.WhichOneof("kind"), "deliver")
+        self.assertEqual((deliver.deliver.seq, deliver.deliver.body), (300, b"hi"))
+        self.assertEqual(deliver.deliver.chat_id, self.v["chat.a_b"])
+
+    def test_empty_messages_have_a_kind(self):
+        for message in (p.Ping(), p.Bye(), p.SubscribePresence()):
+            frame = p.ClientFrame.FromString(p.client_frame(7, message))
+            self.assertEqual(frame.WhichOneof("kind"), p.kind_of(message))
+
+    def test_records_are_whole_wherever_the_stream_is_cut(self):
+        frames = [b"", b"one", b"x" * 500]
+        stream = b"".join(map(p.record, frames))
+        for cut in range(len(stream) + 1):
+            records = p.Records()
+            self.assertEqual([*records.push(stream[:cut]), *records.push(stream[cut:])], frames)
+        with self.assertRaises(ValueError):
+            list(p.Records().push((p.FRAME_BYTES_MAX + 1).to_bytes(4, "big")))
+
+    def test_codes_and_limits_are_those_of_the_document(self):
+        text = p.PROTOCOL_MD.read_text()
+        codes = {name: int(number) for number, name in re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|.*\| (?:yes|no) \|$", text, re.M)}
+        for name, number in p.CODES.items():
+            self.assertEqual(codes[name], number, name)
+        for name in ("FRAME_BYTES_MAX", "FRAME_BYTES_UNAUTHENTICATED_MAX", "BODY_BYTES_MAX"):
+            self.assertIn(f"| `{name}` | {getattr(p, name)} |", text)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,175 @@
+//! Whatever one side says, the other side reads: frames through encoding, stream and decoding.
+
+use bytes::{Bytes, BytesMut};
+use columba_wire::{
+    ChatId, UserId,
+    frame::{decode_client, decode_server, encode},
+    framing::{Deframer, encode_framed},
+    limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX},
+    v1::{self, ClientFrame, ServerFrame, client_frame, server_frame},
+};
+use proptest::{collection::vec, prelude::*};
+
+fn id() -> impl Strategy<Value = Bytes> + Clone {
+    any::<[u8; 16]>().prop_map(|id| Bytes::copy_from_slice(&id))
+}
+
+fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..max).prop_map(Bytes::from)
+}
+
+pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
+    use client_frame::Kind;
+    let hello = (vec(any::<u32>(), 0..16), any::<u64>(), "[a-z/0-9]{0,64}")
+        .prop_map(|(versions, capabilities, agent)| Kind::Hello(v1::Hello { versions, capabilities, agent }));
+    let register = ("[a-z0-9]{3,32}", bytes(40), 0..3i32, bytes(70), ".{0,40}").prop_map(
+        |(handle, device_key, binding, signature, credential)| {
+            Kind::Register(v1::Register { handle, device_key, binding, signature, credential })
+        },
+    );
+    let login = (id(), any::<u32>(), 0..3i32, bytes(70)).prop_map(|(user_id, device_id, binding, signature)| {
+        Kind::Login(v1::Login { user_id, device_id, binding, signature })
+    });
+    let send = (any::<u64>(), id(), bytes(2000))
+        .prop_map(|(client_seq, to_user, body)| Kind::Send(v1::Send { client_seq, to_user, body }));
+    let ack = (id(), any::<u64>()).prop_map(|(chat_id, seq)| Kind::Ack(v1::Ack { chat_id, seq }));
+    let read = (id(), any::<u64>()).prop_map(|(chat_id, seq)| Kind::Read(v1::Read { chat_id, seq }));
+    let history = (id(), any::<u64>(), any::<u32>())
+        .prop_map(|(chat_id, before_seq, limit)| Kind::GetHistory(v1::GetHistory { chat_id, before_seq, limit }));
+    let receipts = id().prop_map(|chat_id| Kind::GetReceipts(v1::GetReceipts { chat_id }));
+    let find = ".{0,40}".prop_map(|handle| Kind::FindUser(v1::FindUser { handle }));
+    let presence = vec(id(), 0..9).prop_map(|user_ids| Kind::SubscribePresence(v1::SubscribePresence { user_ids }));
+    let kind = prop_oneof![
+        hello,
+        register,
+        login,
+        Just(Kind::Ping(v1::Ping {})),
+        Just(Kind::Bye(v1::Bye {})),
+        send,
+        ack,
+        read,
+        history,
+        receipts,
+        find,
+        presence,
+    ];
+    (any::<u64>(), kind).prop_map(|(request_id, kind)| ClientFrame { request_id, kind: Some(kind) })
+}
+
+fn deliver() -> impl Strategy<Value = v1::Deliver> {
+    (id(), any::<u64>(), id(), any::<u32>(), any::<u64>(), bytes(2000)).prop_map(
+        |(chat_id, seq, sender_user, sender_device, time_ms, body)| v1::Deliver {
+            chat_id,
+            seq,
+            sender_user,
+            sender_device,
+            time_ms,
+            body,
+        },
+    )
+}
+
+fn server_frame() -> impl Strategy<Value = ServerFrame> {
+    use server_frame::Kind;
+    let receipt = (id(), id(), any::<u64>(), any::<u64>()).prop_map(|(chat_id, user_id, delivered_seq, read_seq)| {
+        v1::Receipt { chat_id, user_id, delivered_seq, read_seq }
+    });
+    let challenge = (any::<u32>(), any::<u64>(), bytes(40), any::<u64>(), 0..4i32).prop_map(
+        |(version, capabilities, nonce, server_time_ms, registration)| {
+            Kind::Challenge(v1::Challenge { version, capabilities, nonce, server_time_ms, registration })
+        },
+    );
+    let error = (any::<u32>(), ".{0,40}", any::<u32>())
+        .prop_map(|(code, message, retry_after_ms)| Kind::Error(v1::Error { code, message, retry_after_ms }));
+    let sent = (any::<u64>(), id(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+        |(client_seq, chat_id, seq, time_ms, duplicate)| {
+            Kind::Sent(v1::Sent { client_seq, chat_id, seq, time_ms, duplicate })
+        },
+    );
+    let history = (id(), vec(deliver(), 0..5), any::<bool>())
+        .prop_map(|(chat_id, messages, complete)| Kind::History(v1::History { chat_id, messages, complete }));
+    let receipts = (id(), any::<u64>(), vec(receipt.clone(), 0..5))
+        .prop_map(|(chat_id, last_seq, members)| Kind::Receipts(v1::Receipts { chat_id, last_seq, members }));
+    let presence = (id(), any::<bool>(), any::<u64>())
+        .prop_map(|(user_id, online, last_seen_ms)| Kind::Presence(v1::Presence { user_id, online, last_seen_ms }));
+    let kind = prop_oneof![
+        challenge,
+        error,
+        sent,
+        deliver().prop_map(Kind::Deliver),
+        receipt.prop_map(Kind::Receipt),
+        history,
+        receipts,
+        presence,
+        Just(Kind::Synced(v1::Synced {})),
+        Just(Kind::Done(v1::Done {})),
+    ];
+    (any::<u64>(), kind).prop_map(|(request_id, kind)| ServerFrame { request_id, kind: Some(kind) })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_a_client_says_is_what_the_server_reads(frame in client_frame()) {
+        prop_assert_eq!(decode_client(encode(&frame)).unwrap(), frame);
+    }
+
+    #[test]
+    fn what_a_server_says_is_what_the_client_reads(frame in server_frame()) {
+        prop_assert_eq!(decode_server(encode(&frame)).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_stream_gives_the_same_frames_whatever_its_chunks(
+        frames in vec(client_frame(), 0..8),
+        chunk in 1usize..700,
+    ) {
+        let mut stream = BytesMut::new();
+        for frame in &frames {
+            encode_framed(frame, &mut stream);
+        }
+        let mut deframer = Deframer::new(FRAME_BYTES_MAX);
+        let mut out = Vec::new();
+        for chunk in stream.chunks(chunk) {
+            deframer.push(chunk);
+            while let Some(frame) = deframer.next_frame().unwrap() {
+                out.push(decode_client(frame).unwrap());
+            }
+        }
+        prop_assert_eq!(out, frames);
+        prop_assert!(!deframer.is_partial());
+    }
+
+    #[test]
+    fn ids_survive_their_text_form(id in any::<[u8; 16]>()) {
+        let (user, chat) = (UserId::from_bytes(id), ChatId::from_bytes(id));
+        prop_assert_eq!(user.to_string().parse::<UserId>().unwrap(), user);
+        prop_assert_eq!(ChatId::try_from(&chat.as_bytes()[..]).unwrap(), chat);
+    }
+}
+
+/// A message of the largest ids and numbers, with a body of so many bytes.
+fn largest(body: usize) -> v1::Deliver {
+    let id = Bytes::from_static(&[0xff; 16]);
+    v1::Deliver {
+        chat_id: id.clone(),
+        seq: u64::MAX,
+        sender_user: id,
+        sender_device: u32::MAX,
+        time_ms: u64::MAX,
+        body: Bytes::from(vec![1; body]),
+    }
+}
+
+#[test]
+fn the_largest_message_and_history_page_fit_into_a_frame() {
+    let deliver = server_frame::Kind::Deliver(largest(BODY_BYTES_MAX));
+    assert!(encode(&ServerFrame { request_id: u64::MAX, kind: Some(deliver) }).len() <= FRAME_BYTES_MAX);
+
+    let count = usize::try_from(HISTORY_PAGE_MAX).unwrap();
+    let messages = vec![largest(HISTORY_PAGE_BYTES_MAX / count); count];
+    let history = v1::History { chat_id: Bytes::from_static(&[0xff; 16]), messages, complete: true };
+    let kind = server_frame::Kind::History(history);
+    assert!(encode(&ServerFrame { request_id: u64::MAX, kind: Some(kind) }).len() <= FRAME_BYTES_MAX);
+}
