@@ -27,7 +27,7 @@ async fn small_file(disk: &SimDisk) -> PathBuf {
 }
 
 async fn verify(disk: &SimDisk, path: &Path) -> crate::error::Result<()> {
-    let table = Table::open(FileId::new(7), path.clone(), disk.open(path).await?).await?;
+    let table = Table::open(FileId::new(7), path.to_path_buf(), disk.open(path).await?).await?;
     table.verify().await
 }
 
