@@ -48,6 +48,8 @@ pub struct Group {
     partition: PartitionId,
     raw: RawNode<Log>,
     rng: Rng,
+    /// Ticks to hold back before the next election timeout runs, drawn when it begins.
+    delay_ticks: Option<u64>,
     committed: Vec<Committed>,
     /// Number of the newest ready whose entries are in the journal's batch.
     appended: u64,
@@ -63,8 +65,8 @@ impl Group {
         let config = Config {
             id: node,
             election_tick: ELECTION_TICKS,
-            // raft-rs draws from the thread's generator: a range of one value leaves it no choice, and the real
-            // timeout is set from the seeded one in `randomise`.
+            // raft-rs draws from the thread's generator: a range of one value leaves it no choice. What spreads
+            // elections are ticks that `tick` holds back, drawn from the seeded generator.
             min_election_tick: ELECTION_TICKS,
             max_election_tick: ELECTION_TICKS + 1,
             heartbeat_tick: HEARTBEAT_TICKS,
@@ -80,10 +82,16 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, log, &logger)?;
         let rng = rng.fork();
-        let mut group =
-            Self { partition, raw, rng, committed: Vec::new(), appended: 0, awaits_write: false, unsaved_state: None };
-        group.randomise();
-        Ok(group)
+        Ok(Self {
+            partition,
+            raw,
+            rng,
+            delay_ticks: None,
+            committed: Vec::new(),
+            appended: 0,
+            awaits_write: false,
+            unsaved_state: None,
+        })
     }
 
     /// The partition it replicates.
@@ -110,17 +118,19 @@ impl Group {
         Ok(())
     }
 
-    /// Time passes.
+    /// Time passes. Where this replica does not lead, each election timeout begins with a random wait of up to
+    /// `ELECTION_TICKS` more.
     pub fn tick(&mut self) {
-        self.raw.tick();
-        if self.raw.raft.election_elapsed == 0 {
-            self.randomise();
+        if !self.is_leader() && self.raw.raft.election_elapsed == 0 {
+            let rng = &mut self.rng;
+            let left = self.delay_ticks.get_or_insert_with(|| rng.below(ELECTION_TICKS as u64));
+            if *left > 0 {
+                *left -= 1;
+                return;
+            }
         }
-    }
-
-    fn randomise(&mut self) {
-        let extra = usize::try_from(self.rng.below(ELECTION_TICKS as u64)).expect("a small number");
-        self.raw.raft.set_randomized_election_timeout(ELECTION_TICKS + extra);
+        self.delay_ticks = None;
+        self.raw.tick();
     }
 
     /// Proposes an entry; the leader only. Returns the index that it will have if it is committed.

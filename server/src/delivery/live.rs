@@ -274,9 +274,11 @@ impl Live {
             return;
         };
         let waiting = core::mem::take(&mut user.waiting);
-        if devices.is_some() {
-            user.devices = devices;
+        if let Some(devices) = devices {
+            user.devices = Some(devices.clone());
             for delivery in waiting {
+                // A delivery that leaves no obligation behind may have ended with the user forgotten.
+                self.users.entry(id).or_default().devices.get_or_insert_with(|| devices.clone());
                 self.accept(id, delivery, now, out);
             }
         }
