@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import ssl
+from collections import deque
+from collections.abc import Iterable
 
 import websockets
 from aioquic.asyncio import QuicConnectionProtocol
@@ -39,7 +41,7 @@ class WebSocketTransport:
         self.certificate = certificate
 
     @classmethod
-    async def connect(cls, host: str, port: int):
+    async def connect(cls, host: str, port: int, subprotocol: str = "columba.v1"):
         # The certificate is pinned by the caller: names and authorities do not matter.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -48,7 +50,7 @@ class WebSocketTransport:
         socket = await websockets.connect(
             f"wss://{host}:{port}/v1/ws",
             ssl=context,
-            subprotocols=["columba.v1"],
+            subprotocols=[subprotocol],
             compression=None,
             ping_interval=None,
             max_size=p.FRAME_BYTES_MAX,
@@ -56,14 +58,15 @@ class WebSocketTransport:
             close_timeout=1,
             proxy=None,
         )
-        assert socket.subprotocol == "columba.v1", f"the server chose the subprotocol {socket.subprotocol!r}"
+        assert socket.subprotocol == subprotocol, f"the server chose the subprotocol {socket.subprotocol!r}"
         return cls(socket, socket.transport.get_extra_info("ssl_object").getpeercert(binary_form=True))
 
-    async def send(self, frame: bytes):
-        await self.socket.send(frame)
-
-    async def send_text(self, text: str):
-        await self.socket.send(text)
+    async def send(self, frame: bytes | str):
+        """Sends a frame; text, which is none, as a text message."""
+        try:
+            await self.socket.send(frame)
+        except websockets.ConnectionClosed as closed:
+            raise Closed(str(closed)) from closed
 
     async def receive(self) -> bytes:
         try:
@@ -91,7 +94,8 @@ class QuicTransport:
 
     name = "quic"
 
-    def __init__(self, protocol: _QuicProtocol, certificate: bytes):
+    def __init__(self, endpoint: asyncio.DatagramTransport, protocol: _QuicProtocol, certificate: bytes):
+        self.endpoint = endpoint
         self.protocol = protocol
         self.certificate = certificate
         self.stream = protocol._quic.get_next_available_stream_id()
@@ -100,25 +104,28 @@ class QuicTransport:
         self.ended = False
 
     @classmethod
-    async def connect(cls, host: str, port: int):
+    async def connect(cls, host: str, port: int, alpn: str = "columba/1"):
         configuration = QuicConfiguration(
-            is_client=True, alpn_protocols=["columba/1"], verify_mode=ssl.CERT_NONE, idle_timeout=75.0, server_name=host
+            is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE, idle_timeout=75.0, server_name=host
         )
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_datagram_endpoint(
+        endpoint, protocol = await loop.create_datagram_endpoint(
             lambda: _QuicProtocol(QuicConnection(configuration=configuration)), local_addr=("127.0.0.1", 0)
         )
-        protocol.connect((host, port))
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                event = await protocol.events.get()
-                if isinstance(event, HandshakeCompleted):
-                    break
-                if isinstance(event, ConnectionTerminated):
-                    raise Closed(event.reason_phrase)
-        assert event.alpn_protocol == "columba/1", f"the server chose the ALPN {event.alpn_protocol!r}"
+        try:
+            protocol.connect((host, port))
+            async with asyncio.timeout(PATIENCE):
+                event = None
+                while not isinstance(event, HandshakeCompleted):
+                    event = await protocol.events.get()
+                    if isinstance(event, ConnectionTerminated):
+                        raise Closed(f"{event.error_code:#x} {event.reason_phrase}")
+            assert event.alpn_protocol == alpn, f"the server chose the ALPN {event.alpn_protocol!r}"
+        except BaseException:
+            endpoint.close()
+            raise
         # aioquic has no public access to the peer's certificate; its version is pinned in requirements.txt.
-        return cls(protocol, protocol._quic.tls._peer_certificate.public_bytes(Encoding.DER))
+        return cls(endpoint, protocol, protocol._quic.tls._peer_certificate.public_bytes(Encoding.DER))
 
     async def send(self, frame: bytes):
         await self.send_raw(p.record(frame))
@@ -127,6 +134,11 @@ class QuicTransport:
         if self.protocol._quic._close_event is not None:
             raise Closed("closed")
         self.protocol._quic.send_stream_data(self.stream, data)
+        self.protocol.transmit()
+
+    async def send_end(self):
+        """Ends this side of the stream."""
+        self.protocol._quic.send_stream_data(self.stream, b"", end_stream=True)
         self.protocol.transmit()
 
     async def receive(self) -> bytes:
@@ -145,12 +157,12 @@ class QuicTransport:
 
     async def close(self):
         self.protocol.close()
-        self.protocol.transmit()
         try:
             async with asyncio.timeout(1):
                 await self.protocol.wait_closed()
         except TimeoutError:
             pass
+        self.endpoint.close()
 
 
 TRANSPORTS = (WebSocketTransport, QuicTransport)
@@ -162,14 +174,14 @@ class Session:
     def __init__(self, transport):
         self.transport = transport
         self.certificate_hash = hashlib.sha256(transport.certificate).digest()
-        self.device = None
+        self.device: p.Device | None = None
         self.welcome = None
         self.last_id = 0
         self.answers: dict[int, asyncio.Future] = {}
         # What came unasked, in order of arrival, and not taken yet: (kind, message).
         self.inbox: list = []
         self.changed = asyncio.Condition()
-        # The Error or Goaway that ended the session.
+        # The newest frame, where it is an Error or a Goaway: once the session is closed, why.
         self.ending = None
         self.closed = False
         self.reader = asyncio.create_task(self._read())
@@ -178,7 +190,9 @@ class Session:
     async def connect(cls, transport, node):
         """Connects, and holds the server's certificate against the pinned one."""
         session = cls(await transport.connect(node.host, node.port))
-        assert session.certificate_hash == node.certificate_hash, "the server presents another certificate than announced"
+        if session.certificate_hash != node.certificate_hash:
+            await session.close()
+            raise AssertionError("the server presents another certificate than announced")
         return session
 
     async def _read(self):
@@ -190,16 +204,13 @@ class Session:
                     continue
                 message = getattr(frame, kind)
                 async with self.changed:
+                    self.ending = message if kind in ("error", "goaway") else None
                     if frame.request_id != 0:
                         future = self.answers.pop(frame.request_id, None)
                         assert future is not None, f"an answer ({kind}) to no request: {frame.request_id}"
                         if not future.done():
                             future.set_result((kind, message))
-                        if kind == "error":
-                            self.ending = self.ending or message
-                    elif kind in ("error", "goaway"):
-                        self.ending = message
-                    else:
+                    elif self.ending is None:
                         self.inbox.append((kind, message))
                     self.changed.notify_all()
         except Closed:
@@ -208,23 +219,32 @@ class Session:
             self.closed = True
             for future in self.answers.values():
                 if not future.done():
-                    future.set_exception(WireError(self.ending) if self.ending else Closed("before the answer"))
+                    future.set_exception(Closed(self._reason("an answer")))
                     # An answer that nobody waits for any more is no fault.
                     future.exception()
             async with self.changed:
                 self.changed.notify_all()
 
-    async def tell(self, message) -> int:
-        """Sends a frame, without waiting for an answer."""
+    def _reason(self, awaited: str) -> str:
+        return f"before {awaited}" + (f": {WireError(self.ending)}" if self.ending else "")
+
+    async def tell(self, message):
+        """Sends a frame that gets no answer."""
         self.last_id += 1
         await self.transport.send(p.client_frame(self.last_id, message))
-        return self.last_id
+
+    def expect(self) -> tuple[int, asyncio.Future]:
+        """The next request id, and the future of its answer."""
+        if self.closed:
+            raise Closed(self._reason("a request"))
+        self.last_id += 1
+        self.answers[self.last_id] = asyncio.get_running_loop().create_future()
+        return self.last_id, self.answers[self.last_id]
 
     async def ask(self, message) -> asyncio.Future:
         """Sends a request. The future gives (kind, answer)."""
-        future = asyncio.get_running_loop().create_future()
-        self.answers[self.last_id + 1] = future
-        await self.tell(message)
+        request_id, future = self.expect()
+        await self.transport.send(p.client_frame(request_id, message))
         return future
 
     async def answer(self, future: asyncio.Future, kind: str):
@@ -240,17 +260,21 @@ class Session:
         """Asks, and waits for the answer."""
         return await self.answer(await self.ask(message), kind)
 
-    async def take(self, kind: str, accept=lambda message: True):
-        """The next unasked message of a kind that is accepted; others of the kind before it are dropped."""
+    async def take_any(self, kinds: tuple[str, ...], accept=lambda message: True):
+        """The next unasked message of these kinds that is accepted, with its kind; others before it are dropped."""
         async with asyncio.timeout(PATIENCE), self.changed:
             while True:
-                for at, (got, message) in enumerate(self.inbox):
-                    if got == kind and accept(message):
-                        self.inbox = [item for item in self.inbox[:at] if item[0] != kind] + self.inbox[at + 1 :]
-                        return message
+                for at, (kind, message) in enumerate(self.inbox):
+                    if kind in kinds and accept(message):
+                        self.inbox = [item for item in self.inbox[:at] if item[0] not in kinds] + self.inbox[at + 1 :]
+                        return kind, message
                 if self.closed:
-                    raise Closed(f"before a {kind}" + (f": {WireError(self.ending)}" if self.ending else ""))
+                    raise Closed(self._reason(" or ".join(kinds)))
                 await self.changed.wait()
+
+    async def take(self, kind: str, accept=lambda message: True):
+        """The next unasked message of one kind that is accepted."""
+        return (await self.take_any((kind,), accept))[1]
 
     async def wait_closed(self):
         """Waits until the server has closed; gives the frame that said why, if any."""
@@ -283,25 +307,55 @@ class Session:
         client_seq = client_seq or self.device.next_client_seq()
         return await self.request(p.Send(client_seq=client_seq, to_user=to, body=body), "sent")
 
+    async def send_all(self, to: bytes, messages: Iterable[tuple[int, bytes]], sent: dict):
+        """Sends (client seq, body) in order, as many unanswered as the server allows. `sent` gets every answer."""
+        waiting: deque = deque()
+
+        async def settle():
+            client_seq, future = waiting.popleft()
+            sent[client_seq] = await self.answer(future, "sent")
+
+        for client_seq, body in messages:
+            if len(waiting) == self.welcome.sends_in_flight_max:
+                await settle()
+            waiting.append((client_seq, await self.ask(p.Send(client_seq=client_seq, to_user=to, body=body))))
+        while waiting:
+            await settle()
+
+    async def _keep(self, deliver, ack: bool) -> bool:
+        """Stores a delivered message, and acknowledges it if wanted. Whether it is new to the device."""
+        is_new = deliver.seq > self.device.delivered.get(deliver.chat_id, 0)
+        if is_new:
+            self.device.delivered[deliver.chat_id] = deliver.seq
+        if ack:
+            await self.tell(p.Ack(chat_id=deliver.chat_id, seq=deliver.seq))
+        return is_new
+
     async def receive(self, ack: bool = True):
         """The next message that is new to the device, acknowledged if wanted."""
         while True:
             deliver = await self.take("deliver")
-            if ack:
-                await self.tell(p.Ack(chat_id=deliver.chat_id, seq=deliver.seq))
-            highest = self.device.delivered.get(deliver.chat_id, 0)
-            if deliver.seq > highest:
-                self.device.delivered[deliver.chat_id] = deliver.seq
+            if await self._keep(deliver, ack):
                 return deliver
 
+    async def catch_up(self, ack: bool = True) -> list:
+        """Every message up to Synced, known ones too, acknowledged if wanted."""
+        delivered = []
+        while (item := await self.take_any(("deliver", "synced")))[0] == "deliver":
+            delivered.append(item[1])
+            await self._keep(item[1], ack)
+        return delivered
+
     async def close(self):
-        """Closes from this side."""
+        """Closes from this side. A frame that the server should not have sent comes to light here at the latest."""
         await self.transport.close()
         self.reader.cancel()
-        await asyncio.gather(self.reader, return_exceptions=True)
+        await asyncio.wait([self.reader])
+        if not self.reader.cancelled():
+            self.reader.result()
 
     async def bye(self):
-        """Takes leave, and closes."""
+        """Takes leave: the server closes."""
         await self.tell(p.Bye())
         await self.wait_closed()
         await self.close()

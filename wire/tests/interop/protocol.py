@@ -1,4 +1,4 @@
-"""The pure parts of the protocol: schema, identifiers, signed bytes, stream records. No I/O but compiling the schema."""
+"""The pure parts of the protocol: schema, identifiers, signed bytes, stream records. Only the schema needs files."""
 
 import hashlib
 import pathlib
@@ -37,6 +37,7 @@ SubscribePresence = presence_pb2.SubscribePresence
 BINDING_NONE, BINDING_TLS_EXPORTER, BINDING_SERVER_CERTIFICATE = 0, 1, 2
 REGISTRATION_OPEN = 1
 FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, BODY_BYTES_MAX = 131072, 8192, 65536
+DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX = 64, 100, 98304, 256
 
 # Section 12.
 CODES = {
@@ -51,6 +52,9 @@ CODES = {
     "UNKNOWN_USER": 20,
     "UNKNOWN_CHAT": 21,
     "BODY_TOO_LARGE": 22,
+    "CLIENT_SEQ_TOO_OLD": 23,
+    "TOO_MANY_SUBSCRIPTIONS": 24,
+    "TOO_MANY_IN_FLIGHT": 30,
     "UNAVAILABLE": 40,
 }
 NAMES = {number: name for name, number in CODES.items()}
@@ -97,9 +101,8 @@ class Records:
             yield frame
 
 
-# The field of `ClientFrame` that holds a message: its own name in snake case.
 def kind_of(message) -> str:
-    """The name of the field of a frame that carries this message."""
+    """The name of the field of `ClientFrame` that holds a message: the message's own name in snake case."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(message).__name__).lower()
 
 

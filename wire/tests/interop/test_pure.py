@@ -59,10 +59,13 @@ class Pure(unittest.TestCase):
 
     def test_codes_and_limits_are_those_of_the_document(self):
         text = p.PROTOCOL_MD.read_text()
-        codes = {name: int(number) for number, name in re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|.*\| (?:yes|no) \|$", text, re.M)}
+        rows = re.findall(r"^\| (\d+) \| `([A-Z_]+)` \|.*\| (?:yes|no) \|$", text, re.M)
+        codes = {name: int(number) for number, name in rows}
         for name, number in p.CODES.items():
             self.assertEqual(codes[name], number, name)
-        for name in ("FRAME_BYTES_MAX", "FRAME_BYTES_UNAUTHENTICATED_MAX", "BODY_BYTES_MAX"):
+        limits = ("FRAME_BYTES_MAX", "FRAME_BYTES_UNAUTHENTICATED_MAX", "BODY_BYTES_MAX", "DEDUP_WINDOW")
+        pages = ("HISTORY_PAGE_MAX", "HISTORY_PAGE_BYTES_MAX", "PRESENCE_SUBSCRIPTIONS_MAX")
+        for name in limits + pages:
             self.assertIn(f"| `{name}` | {getattr(p, name)} |", text)
 
 

@@ -1,0 +1,55 @@
+"""Finding users, and presence: PROTOCOL.md, section 10."""
+
+import time
+
+import protocol as p
+from client import Session
+from harness import case, refused
+
+
+@case()
+async def find_user(world):
+    alice, bob = await world.alice_and_bob()
+    handle = bob.device.handle
+    found = await alice.request(p.FindUser(handle=handle), "user_found")
+    assert (found.user_id, found.handle) == (bob.device.user_id, handle), found
+    await refused("UNKNOWN_USER", alice.request(p.FindUser(handle="nobody-here"), "user_found"))
+
+
+@case()
+async def send_to_an_unknown_user(world):
+    alice = await world.new_user("alice")
+    await refused("UNKNOWN_USER", alice.send(bytes(16), b"anyone?"))
+
+
+@case()
+async def presence(world):
+    alice, bob = await world.alice_and_bob()
+    user, nobody = bob.device.user_id, bytes(16)
+    await alice.request(p.SubscribePresence(user_ids=[user, nobody]), "done")
+    states = [await alice.take("presence") for _ in range(2)]
+    assert {(state.user_id, state.online) for state in states} == {(user, True), (nobody, False)}, states
+    assert all(state.online or state.last_seen_ms == 0 for state in states), states
+    for end in (Session.bye, Session.close):
+        left = time.time() * 1000
+        await end(bob)
+        state = await alice.take("presence", lambda state: not state.online)
+        assert state.user_id == user and abs(state.last_seen_ms - left) < 5000, state
+        bob = await world.login(bob.device, world.near)
+        await alice.take("presence", lambda state: state.user_id == user and state.online)
+
+
+@case()
+async def presence_of_who_is_offline(world):
+    alice, bob = await world.alice_and_bob()
+    user = bob.device.user_id
+    await bob.bye()
+    await alice.request(p.SubscribePresence(user_ids=[user]), "done")
+    state = await alice.take("presence")
+    assert not state.online and abs(state.last_seen_ms - time.time() * 1000) < 5000, state
+    # No subscriptions any more: the change is not told.
+    await alice.request(p.SubscribePresence(), "done")
+    bob = await world.login(bob.device)
+    await bob.send(alice.device.user_id, b"here")
+    assert (await alice.receive()).body == b"here"
+    assert not [message for kind, message in alice.inbox if kind == "presence"], alice.inbox

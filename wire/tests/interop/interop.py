@@ -1,0 +1,69 @@
+"""Runs a node, and every case against it: `python interop.py --node <columba>`."""
+
+import argparse
+import asyncio
+import signal
+import sys
+import time
+import traceback
+
+import cases_limits  # noqa: F401
+import cases_messages  # noqa: F401
+import cases_node  # noqa: F401
+import cases_people  # noqa: F401
+import cases_session  # noqa: F401
+from harness import CASES, WEBSOCKET, Case, World
+from node import Node
+
+# Seconds for any one case.
+CASE_PATIENCE = 30.0
+START = Case("node.serves", lambda world: world.node.start(), WEBSOCKET)
+STOP = Case("node.stops_with_success", lambda world: world.node.stop(), WEBSOCKET)
+
+
+async def passes(case: Case, node: Node) -> bool:
+    """Runs a case. One that fails is told with its traceback, and what its nodes logged meanwhile."""
+    world, mark, start = World(node, case.transports), node.log_size(), time.monotonic()
+    fault = None
+    try:
+        for part in (case.run(world), world.close()):
+            try:
+                async with asyncio.timeout(CASE_PATIENCE):
+                    await part
+            except Exception as error:
+                fault = fault or error
+        print(f"{case.name} ... {'FAILED' if fault else 'ok'} ({time.monotonic() - start:.2f} s)", flush=True)
+        if fault:
+            traceback.print_exception(fault, file=sys.stdout)
+            for name, log in [("the", node.log_since(mark)), *(("its own", n.log_since(0)) for n in world.own_nodes)]:
+                print(f"--- log of {name} node\n{log}---", flush=True)
+    finally:
+        for own in world.own_nodes:
+            await own.remove()
+    return fault is None
+
+
+async def main() -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--node", required=True, help="the node's program")
+    parser.add_argument("--only", default="", help="only cases with this in their name")
+    arguments = parser.parse_args()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    node = Node(arguments.node)
+    try:
+        results = [await passes(START, node)]
+        for case in (case for case in CASES if arguments.only in case.name):
+            # Without the node nothing is left to learn.
+            if not node.runs():
+                break
+            results.append(await passes(case, node))
+        results.append(await passes(STOP, node))
+    finally:
+        await node.remove()
+    print(f"{results.count(True)} passed, {results.count(False)} failed")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
