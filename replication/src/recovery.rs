@@ -63,6 +63,12 @@ pub async fn open_group<D: Disk>(
     if last > applied && first > applied.next() {
         return Err(Error::LogGap { partition: id, first, applied });
     }
+    if LogIndex::ZERO < last && last < applied {
+        // The end of the log is gone though its entries were applied and flushed: nothing is lost, and the log goes on
+        // behind what the files hold.
+        tracing::warn!(partition = %id, %last, %applied, "the journal ends before what the files hold");
+        journal.restart(id, applied);
+    }
     let commit = LogIndex::new(hard_state.commit).min(last).max(applied);
     hard_state.commit = commit.get();
     // The term of an entry in the files cannot be above the hard state's: it was written before or with the entry.

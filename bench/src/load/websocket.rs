@@ -27,7 +27,7 @@ use super::{BATCH_FRAMES_MAX, Target};
 use crate::tls;
 
 /// Where the node takes WebSocket upgrades.
-const PATH: &str = "/v1";
+const PATH: &str = "/v1/ws";
 
 /// A WebSocket over `S`.
 pub(crate) struct WebSocketLink<S> {

@@ -123,6 +123,12 @@ pub(super) fn io_error(operation: &'static str, path: &Path, source: io::Error) 
     }
 }
 
+/// The same for a durable write, where lack of space is no better than any other failure: it lies inside a file that
+/// has its blocks, so it means that the file system moves them (copy on write, a quota), and what was written is unknown.
+pub(super) fn write_error(path: &Path, source: io::Error) -> Error {
+    Error::Io { operation: "write", path: path.to_owned(), source }
+}
+
 impl Handle {
     fn open(path: &Path, create: bool) -> Result<Self> {
         let failed = |source| io_error("open", path, source);
@@ -173,10 +179,10 @@ impl Handle {
         while done < buf.len() {
             let rest = [IoSlice::new(&buf[done..])];
             match rustix::io::pwritev2(&self.direct, &rest, offset + done as u64, ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(io_error("write", &self.path, io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(write_error(&self.path, io::ErrorKind::WriteZero.into())),
                 Ok(bytes) => done += bytes,
                 Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(io_error("write", &self.path, error.into())),
+                Err(error) => return Err(write_error(&self.path, error.into())),
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     AlignedBuf, DirEntry, Disk, DiskFile,
-    thread_disk::{Handle, ThreadDisk, ThreadFile, io_error},
+    thread_disk::{Handle, ThreadDisk, ThreadFile, io_error, write_error},
 };
 use crate::error::{Error, Result};
 
@@ -58,6 +58,8 @@ struct Ring {
     operations: RefCell<Vec<Slot>>,
     free: RefCell<Vec<usize>>,
     in_flight: Cell<usize>,
+    /// Whether the submission queue holds what the kernel did not take.
+    unsubmitted: Cell<bool>,
     waiting: RefCell<VecDeque<Waker>>,
     driver: Cell<Option<Waker>>,
 }
@@ -100,6 +102,7 @@ impl UringDisk {
             operations: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
             in_flight: Cell::new(0),
+            unsubmitted: Cell::new(false),
             waiting: RefCell::new(VecDeque::new()),
             driver: Cell::new(None),
         });
@@ -181,8 +184,8 @@ impl Ring {
         let operation = Operation { buf, _file: Arc::clone(file), waker: None, result: None, detached: false };
         self.operations.borrow_mut()[slot].operation = Some(operation);
         self.in_flight.set(self.in_flight.get() + 1);
-        // What submit cannot take now stays in the queue and is taken with the next one, or by the driver.
-        let _ = uring.submit();
+        // What submit cannot take now stays in the queue; whoever drains tries again.
+        self.unsubmitted.set(uring.submit().is_err());
         drop(uring);
         if let Some(driver) = self.driver.take() {
             driver.wake();
@@ -193,6 +196,9 @@ impl Ring {
     /// Takes the completions that have arrived. Returns how many.
     fn drain(&self) -> usize {
         let mut taken = 0;
+        if self.unsubmitted.get() {
+            self.unsubmitted.set(self.uring.borrow_mut().submit().is_err());
+        }
         loop {
             let next = self.uring.borrow_mut().completion().next();
             let Some(completion) = next else {
@@ -318,6 +324,12 @@ impl UringDriver {
                 }
             }
             while self.ring.in_flight.get() > 0 {
+                if self.ring.unsubmitted.get() {
+                    // Nothing would complete, and so nothing would wake this task.
+                    self.ring.drain();
+                    tokio::task::yield_now().await;
+                    continue;
+                }
                 let mut ready = eventfd.readable().await.map_err(failed)?;
                 let mut count = [0; 8];
                 // Empty: the completion was drained by a poll, and its count by an earlier wake-up.
@@ -378,10 +390,10 @@ impl DiskFile for UringFile {
             let (result, back) = self.ring.operate(Kind::WriteDurable, handle, offset + done as u64, buf, done).await;
             buf = back;
             match result {
-                Ok(0) => return (Err(io_error("write", handle.path(), io::ErrorKind::WriteZero.into())), buf),
+                Ok(0) => return (Err(write_error(handle.path(), io::ErrorKind::WriteZero.into())), buf),
                 Ok(bytes) => done += bytes,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(io_error("write", handle.path(), error)), buf),
+                Err(error) => return (Err(write_error(handle.path(), error)), buf),
             }
         }
         (Ok(()), buf)

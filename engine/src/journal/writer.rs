@@ -327,8 +327,12 @@ impl<D: Disk> Journal<D> {
         };
         let Batch { buf, entries, records } = batch;
         let (result, buf) = file.write_durable(offset, buf).await;
-        result?;
         let mut state = self.inner.state.borrow_mut();
+        if let Err(error) = result {
+            // Whatever the reason, lack of space included: the batch has left the queue, and what it left is unknown.
+            state.failed = true;
+            return Err(error);
+        }
         let segment = state.segments.back_mut().expect("segments stay while one is written to");
         segment.end += buf.len() as u64;
         segment.batches += 1;
@@ -388,6 +392,14 @@ impl<D: Disk> Journal<D> {
         let segment = Segment { id, file, end: BATCHES_AT, batches: 0 };
         self.inner.state.borrow_mut().ready.push_back(segment);
         Ok(())
+    }
+
+    /// The partition's files hold its log further than the journal does (the journal's end was lost after a flush):
+    /// what is appended next follows `applied`.
+    pub fn restart(&self, partition: PartitionId, applied: LogIndex) {
+        let mut state = self.inner.state.borrow_mut();
+        state.index.truncate(partition, applied);
+        state.last_appended.insert(partition, applied);
     }
 
     /// Bytes that can be written without making a new segment.

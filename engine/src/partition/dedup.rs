@@ -21,6 +21,8 @@ pub struct Sender {
     recent: std::collections::VecDeque<Accepted>,
     /// The highest client seq that ever left the window.
     floor: ClientSeq,
+    /// The highest client seq that was ever accepted; follows from the others.
+    highest: ClientSeq,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +45,12 @@ pub(crate) enum Known {
 
 impl Sender {
     pub(crate) fn known(&self, client_seq: ClientSeq) -> Known {
-        // Newest first: a retry is nearly always of a recent send. A client seq above all others is the common case.
-        if self.recent.back().is_none_or(|last| client_seq > last.client_seq) && client_seq > self.floor {
+        // A client seq above all others is the common case. (Above the last accepted is not enough: a send that was
+        // overtaken is accepted after higher ones.)
+        if client_seq > self.highest {
             return Known::New;
         }
+        // Newest first: a retry is nearly always of a recent send.
         if let Some(found) = self.recent.iter().rev().find(|accepted| accepted.client_seq == client_seq) {
             return Known::Stored { seq: found.seq, time_ms: found.time_ms };
         }
@@ -58,6 +62,7 @@ impl Sender {
             let oldest = self.recent.pop_front().expect("the window is full");
             self.floor = self.floor.max(oldest.client_seq);
         }
+        self.highest = self.highest.max(client_seq);
         self.recent.push_back(Accepted { client_seq, seq, time_ms });
     }
 }
@@ -95,15 +100,14 @@ impl Row for Sender {
         let floor = ClientSeq::new(take.take_u64()?);
         let count = take.take_count(24)?;
         let mut recent = std::collections::VecDeque::with_capacity(count);
+        let mut highest = floor;
         for _ in 0..count {
-            recent.push_back(Accepted {
-                client_seq: ClientSeq::new(take.take_u64()?),
-                seq: take.take_seq()?,
-                time_ms: take.take_u64()?,
-            });
+            let client_seq = ClientSeq::new(take.take_u64()?);
+            highest = highest.max(client_seq);
+            recent.push_back(Accepted { client_seq, seq: take.take_seq()?, time_ms: take.take_u64()? });
         }
         take.finish()?;
-        Ok(Self { recent, floor })
+        Ok(Self { recent, floor, highest })
     }
 }
 
@@ -129,5 +133,20 @@ mod tests {
         let mut sender = Sender::default();
         sender.remember(ClientSeq::new(6), MessageSeq::new(1), 0);
         assert_eq!(sender.known(ClientSeq::new(5)), Known::New);
+    }
+
+    #[test]
+    fn a_retry_is_found_though_an_overtaken_send_was_stored_after_it() {
+        let mut sender = Sender::default();
+        sender.remember(ClientSeq::new(6), MessageSeq::new(1), 0);
+        sender.remember(ClientSeq::new(5), MessageSeq::new(2), 0);
+        let stored = |seq| Known::Stored { seq: MessageSeq::new(seq), time_ms: 0 };
+        let mut row = Vec::new();
+        sender.encode(&mut row);
+        for sender in [sender, Sender::decode(row.into()).unwrap()] {
+            assert_eq!(sender.known(ClientSeq::new(6)), stored(1));
+            assert_eq!(sender.known(ClientSeq::new(5)), stored(2));
+            assert_eq!(sender.known(ClientSeq::new(7)), Known::New);
+        }
     }
 }

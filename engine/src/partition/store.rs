@@ -376,19 +376,17 @@ impl<D: Disk> Partition<D> {
     /// Damage, `Io`.
     pub async fn pending_chats(&self) -> Result<Vec<ChatId>> {
         let mut pending = BTreeMap::new();
-        let range = ScanRange { start: vec![Pending::KIND], end: vec![Pending::KIND + 1] };
-        let rows = self.inner.tree.scan(range, Direction::Forward, usize::MAX, usize::MAX).await?;
-        for (key, _) in rows {
-            if let Ok(chat) = ChatId::try_from(&key[1..]) {
-                pending.insert(chat, true);
+        {
+            let state = self.inner.state.borrow();
+            for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
+                pending.extend(layer.pending.iter().map(|(chat, row)| (*chat, row.is_some())));
             }
         }
-        let state = self.inner.state.borrow();
-        let sealed = state.sealed.as_deref();
-        for layer in sealed.into_iter().chain([&state.active]) {
-            let mut rows: Vec<_> = Vec::with_capacity(layer.pending.len());
-            rows.extend(layer.pending.iter().map(|(chat, row)| (*chat, row.is_some())));
-            pending.extend(rows);
+        let range = ScanRange { start: vec![Pending::KIND], end: vec![Pending::KIND + 1] };
+        for (key, _) in self.inner.tree.scan(range, Direction::Forward, usize::MAX, usize::MAX).await? {
+            if let Ok(chat) = ChatId::try_from(&key[1..]) {
+                pending.entry(chat).or_insert(true);
+            }
         }
         Ok(pending.into_iter().filter_map(|(chat, pending)| pending.then_some(chat)).collect())
     }
@@ -398,14 +396,19 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// Damage, `Io`.
     pub async fn state_hash(&self) -> Result<u64> {
+        let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        let applied = {
+            let state = self.inner.state.borrow();
+            for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
+                merged.extend(all_rows(layer));
+            }
+            state.applied
+        };
         let everything = ScanRange { start: vec![0], end: vec![0xff] };
-        let rows = self.inner.tree.scan(everything, Direction::Forward, usize::MAX, usize::MAX).await?;
-        let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> =
-            rows.into_iter().map(|(key, value)| (key.to_vec(), Some(value.to_vec()))).collect();
-        let state = self.inner.state.borrow();
-        for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
-            merged.extend(all_rows(layer));
+        for (key, value) in self.inner.tree.scan(everything, Direction::Forward, usize::MAX, usize::MAX).await? {
+            merged.entry(key.to_vec()).or_insert_with(|| Some(value.to_vec()));
         }
+        let state = self.inner.state.borrow();
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         let mut mix = |bytes: &[u8]| {
             for byte in bytes {
@@ -418,7 +421,7 @@ impl<D: Disk> Partition<D> {
                 mix(value);
             }
         }
-        mix(&state.applied.get().to_be_bytes());
+        mix(&applied.get().to_be_bytes());
         Ok(hash)
     }
 

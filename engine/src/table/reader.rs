@@ -113,6 +113,11 @@ impl<F: DiskFile> Table<F> {
         self.footer.rows
     }
 
+    /// The whole-file checksum, as the footer has it.
+    pub fn checksum(&self) -> u32 {
+        self.footer.checksum
+    }
+
     /// Bytes of the file.
     pub fn bytes(&self) -> u64 {
         self.file.len()

@@ -1,7 +1,10 @@
 //! [`Tree`]: a partition's files.
 
 use core::cell::{Cell, RefCell};
-use std::{path::PathBuf, rc::Rc};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use bytes::Bytes;
 
@@ -90,8 +93,11 @@ impl<D: Disk> Clone for Tree<D> {
     }
 }
 
+/// How the names of table files begin.
+const TABLE_PREFIX: &str = "table-";
+
 fn table_name(id: FileId) -> String {
-    format!("table-{:016x}", id.get())
+    format!("{TABLE_PREFIX}{:016x}", id.get())
 }
 
 impl<D: Disk> Tree<D> {
@@ -100,13 +106,16 @@ impl<D: Disk> Tree<D> {
     /// # Errors
     /// `DamagedFile`, `UnsupportedFormat`, `Io`.
     pub async fn open(disk: D, dir: PathBuf) -> Result<(Self, TreeReport)> {
-        let manifest = manifest::read(&disk, &dir).await?.unwrap_or_default();
+        let manifest = match manifest::read(&disk, &dir).await? {
+            Some(manifest) => manifest,
+            None => begin(&disk, &dir).await?,
+        };
         let mut tables = Vec::new();
         for meta in &manifest.files {
             let path = dir.join(table_name(meta.id));
             let file = disk.open(&path).await?;
             let table = Table::open(meta.id, path.clone(), file).await?;
-            if table.bytes() != meta.bytes || table.rows() != meta.rows {
+            if (table.bytes(), table.rows(), table.checksum()) != (meta.bytes, meta.rows, meta.checksum) {
                 return Err(Error::DamagedFile {
                     path,
                     reason: "it is not the file that the manifest names".to_owned(),
@@ -214,8 +223,11 @@ impl<D: Disk> Tree<D> {
         }
         let version = self.version();
         let mut tables = version.tables.clone();
+        let id = added.as_ref().map(|(meta, _)| meta.id);
         tables.extend(added);
-        self.install(tables, meta).await
+        let installed = self.install(tables, meta).await;
+        self.remove_unless_installed(id, &installed).await;
+        installed
     }
 
     /// Whether there are enough files to merge some.
@@ -272,7 +284,9 @@ impl<D: Disk> Tree<D> {
             tables.push(written);
         }
         tables.extend_from_slice(&version.tables[range.end..]);
-        self.install(tables, self.meta()).await?;
+        let installed = self.install(tables, self.meta()).await;
+        self.remove_unless_installed(Some(id), &installed).await;
+        installed?;
         if rows == 0 {
             self.inner.disk.remove(&self.inner.dir.join(table_name(id))).await?;
         }
@@ -293,7 +307,8 @@ impl<D: Disk> Tree<D> {
         }
     }
 
-    /// Reads and checks every byte of every live file, also that each is the file that the manifest names.
+    /// Reads and checks every byte of every live file. (That each is the file that the manifest names is checked when
+    /// the tree is opened.)
     ///
     /// # Errors
     /// `DamagedBlock`, `DamagedFile`, `Io`.
@@ -348,6 +363,15 @@ impl<D: Disk> Tree<D> {
         Ok((meta, Rc::new(table)))
     }
 
+    /// Where lack of space kept the manifest from being written, the new file goes again: the next try writes another.
+    /// (After any other failure the manifest may name it.)
+    async fn remove_unless_installed(&self, id: Option<FileId>, installed: &Result<()>) {
+        if let (Some(id), Err(Error::NoSpace { .. })) = (id, installed) {
+            // An orphan is removed at the next start.
+            let _ = self.inner.disk.remove(&self.inner.dir.join(table_name(id))).await;
+        }
+    }
+
     async fn install(&self, tables: Vec<(FileMeta, Rc<Table<D::File>>)>, meta: TreeMeta) -> Result<()> {
         let manifest = Manifest {
             applied: meta.applied,
@@ -361,6 +385,18 @@ impl<D: Disk> Tree<D> {
         yield_now().await;
         Ok(())
     }
+}
+
+/// The first manifest of a directory, written before anything else is: a directory with tables and without a manifest
+/// has lost it, and must not be taken for an empty one.
+async fn begin<D: Disk>(disk: &D, dir: &Path) -> Result<Manifest> {
+    if let Some(table) = disk.list(dir).await?.iter().find(|entry| entry.name.starts_with(TABLE_PREFIX)) {
+        let reason = format!("it is missing, and {} is there", table.name);
+        return Err(Error::DamagedFile { path: dir.join(MANIFEST_NAME), reason });
+    }
+    let manifest = Manifest::default();
+    manifest::replace(disk, dir, &manifest).await?;
+    Ok(manifest)
 }
 
 /// Marks a tree as changing for as long as it lives.

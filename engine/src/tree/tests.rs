@@ -145,7 +145,7 @@ fn a_crash_at_any_operation_leaves_the_last_flush_or_the_one_under_way() {
             check(&tree, &models[usize::try_from(applied).unwrap()], &mut rng).await;
             tree.verify().await.unwrap();
             let files = after.files().len();
-            assert_eq!(files, tree.stats().files + usize::from(applied > 0), "orphans are removed");
+            assert_eq!(files, tree.stats().files + 1, "orphans are removed");
         });
     }
 }
@@ -160,15 +160,36 @@ fn a_full_disk_changes_nothing_and_the_flush_may_be_tried_again() {
         let mut model = Model::new();
         apply(&mut model, &first);
         tree.flush(first.into_iter(), meta(1)).await.unwrap();
-        disk.set_capacity(disk.used() + 5000);
-        let refused = tree.flush(second.clone().into_iter(), meta(2)).await;
-        assert!(matches!(refused, Err(Error::NoSpace { .. })));
-        assert_eq!(tree.meta(), meta(1));
-        check(&tree, &model, &mut rng).await;
-        disk.set_capacity(1 << 30);
+        let before = disk.files();
+        // Every point at which space can end: the table's blocks, its footer, the manifest.
+        let mut refusals = 0;
+        for room in (0..).step_by(512) {
+            disk.set_capacity(disk.used() + room);
+            let flushed = tree.flush(second.clone().into_iter(), meta(2)).await;
+            let Err(error) = flushed else { break };
+            assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+            refusals += 1;
+            assert_eq!(tree.meta(), meta(1));
+            assert!(disk.files().iter().all(|file| before.contains(file) || file.0.ends_with("manifest.new")));
+            check(&tree, &model, &mut rng).await;
+        }
+        assert!(refusals > 3);
         apply(&mut model, &second);
-        tree.flush(second.into_iter(), meta(2)).await.unwrap();
         check(&tree, &model, &mut rng).await;
+    });
+}
+
+#[test]
+fn tables_without_a_manifest_are_reported_and_never_taken_for_orphans() {
+    let disk = SimDisk::new(4);
+    block_on(async {
+        let tree = open(&disk).await.unwrap();
+        tree.flush(random_rows(&mut Rng::from_seed(4)).into_iter(), meta(1)).await.unwrap();
+        drop(tree);
+        disk.remove(&dir().join("manifest")).await.unwrap();
+        let files = disk.files();
+        assert!(matches!(open(&disk).await, Err(Error::DamagedFile { .. })));
+        assert_eq!(disk.files(), files);
     });
 }
 

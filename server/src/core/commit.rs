@@ -127,6 +127,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 state.set_time(self.clock.now(), self.clock.wall());
                 state.handle_effects(id, entry.index, effects);
                 state.groups.handle_applied(id, entry.index);
+                state.handle_applied_term(id, entry.term);
                 state.settle();
             }
             partition.evict();

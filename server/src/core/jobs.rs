@@ -4,6 +4,7 @@
 //! Invariants
 //! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts too, so
 //!   the bound is above the sessions of a core.
+//! - No question is answered before the partitions of the core have applied what the journal held at the start.
 //! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
 
 use core::{future::poll_fn, task::Poll};
@@ -92,6 +93,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Registered(outcome)));
             }
             Job::Presence(session, user) => {
+                self.caught_up().await;
                 let partition = self.owned(|core| core.state.borrow().router.user(user));
                 let stored = partition.last_seen(user).await.ok().flatten().map_or(0, |seen| seen.time_ms);
                 self.with_state(|state| state.tell_presence(session, user, stored));
@@ -239,6 +241,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
     }
 
     async fn load_devices(&self, user: UserId) {
+        self.caught_up().await;
         let partition = self.owned(|core| core.state.borrow().router.user(user));
         let devices = match partition.user(user).await {
             Ok(row) => row.map(|row| row.devices),
@@ -414,7 +417,21 @@ impl<D: Disk, C: Clock> Core<D, C> {
         self.with_state(|state| state.reply(session, SessionMessage::Reply(request_id, kind)));
     }
 
+    /// Waits until the rows of this core are those of its journal.
+    async fn caught_up(&self) {
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if state.has_caught_up() {
+                return Poll::Ready(());
+            }
+            state.catch_up_wakers.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     async fn answer(&self, ask: Ask) -> Answer {
+        self.caught_up().await;
         match self.try_answer(ask).await {
             Ok(answer) => answer,
             Err(code) => Answer::Refused(code),

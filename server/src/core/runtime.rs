@@ -295,7 +295,7 @@ fn start_fronts(front: &Rc<Front<AnyDisk, SystemClock>>, sockets: CoreSockets) -
     if let Some(plain) = sockets.plain {
         spawn_local(front::run_tcp(Rc::clone(front), listener(plain)?, None));
     }
-    let endpoint = quic::endpoint(sockets.quic, &front.tls)?;
+    let endpoint = quic::endpoint(sockets.quic, &front.tls, front.core.id())?;
     spawn_local(quic::run(Rc::clone(front), endpoint.clone()));
     Ok(endpoint)
 }

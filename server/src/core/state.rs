@@ -11,7 +11,7 @@ use core::{
     time::Duration,
 };
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     rc::Rc,
     sync::Arc,
@@ -19,7 +19,7 @@ use std::{
 
 use columba_engine::{
     env::{Disk, Instant, Rng, clock::WallTime},
-    ids::{CoreId, PartitionId},
+    ids::{CoreId, PartitionId, Term},
     partition::{
         Partition,
         chat::Chat,
@@ -117,6 +117,9 @@ pub(crate) struct CoreState<D: Disk> {
     logins: TokenBuckets<IpAddr>,
     pub(crate) groups: CoreGroups,
     partitions: BTreeMap<PartitionId, Partition<D>>,
+    /// Partitions that have applied all that the journal held at the start.
+    caught_up: BTreeSet<PartitionId>,
+    pub(crate) catch_up_wakers: Vec<Waker>,
     pub(crate) proposals: BTreeMap<PartitionId, Proposals>,
     sessions: BTreeMap<SessionId, Slot>,
     unauthenticated: usize,
@@ -170,6 +173,8 @@ impl<D: Disk> CoreState<D> {
             logins: TokenBuckets::new(LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX),
             groups,
             partitions,
+            caught_up: BTreeSet::new(),
+            catch_up_wakers: Vec::new(),
             proposals,
             sessions: BTreeMap::new(),
             unauthenticated: 0,
@@ -206,7 +211,24 @@ impl<D: Disk> CoreState<D> {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.groups.all_lead() && !self.shutting_down
+        self.groups.all_lead() && self.has_caught_up() && !self.shutting_down
+    }
+
+    /// Whether every partition has applied what the journal held at the start. Before that its rows are those of the
+    /// last flush: to answer from them would deny users and messages that are stored.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.caught_up.len() == self.partitions.len()
+    }
+
+    /// An entry of this term was applied. The first of the present term comes behind everything older.
+    pub(crate) fn handle_applied_term(&mut self, partition: PartitionId, term: Term) {
+        if self.has_caught_up() || term != self.groups.group(partition).term() {
+            return;
+        }
+        self.caught_up.insert(partition);
+        if self.has_caught_up() {
+            self.catch_up_wakers.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// A number that was not given before.

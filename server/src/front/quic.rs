@@ -7,6 +7,11 @@
 //! Connection migration is off: a node with several cores has one endpoint per core behind `SO_REUSEPORT`, and the
 //! kernel chooses by the client's address. A client whose address changes connects again, and resumes its inbox.
 //!
+//! A node that was killed says nothing; its clients would notice after their idle timeout, half a minute. So the keys of
+//! stateless resets and connection ids are derived from the node's private key: the first packet that the next process
+//! does not know is answered with a reset that the client believes. Each core has keys of its own, or one core could be
+//! made to sign the end of another's live connection (RFC 9000, section 21.11).
+//!
 //! Invariants
 //! - Addresses must prove themselves with a Retry while many handshakes are under way.
 //! - A frame's length is checked before anything is reserved for it; what arrives beyond one frame is bounded by the
@@ -22,7 +27,10 @@ use core::{
 use std::{net::UdpSocket, rc::Rc, sync::Arc};
 
 use bytes::{Buf as _, BytesMut};
-use columba_engine::env::{Clock, Disk};
+use columba_engine::{
+    env::{Clock, Disk},
+    ids::CoreId,
+};
 use columba_wire::{
     Code,
     framing::{Deframer, encode_framed},
@@ -32,8 +40,11 @@ use columba_wire::{
 use futures_util::future::{Either, select};
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TokioRuntime,
-    TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
+    TransportConfig, VarInt,
+    crypto::{CryptoError, HmacKey, rustls::QuicServerConfig},
 };
+use quinn_proto::HashedConnectionIdGenerator;
+use sha2::{Digest as _, Sha256};
 use tokio::{task::spawn_local, time::timeout};
 
 use super::{
@@ -61,7 +72,7 @@ const OUT_BYTES_KEPT: usize = 4 * 1024;
 ///
 /// # Errors
 /// The socket cannot be used.
-pub(crate) fn endpoint(socket: UdpSocket, tls: &Tls) -> Result<Endpoint> {
+pub(crate) fn endpoint(socket: UdpSocket, tls: &Tls, core: CoreId) -> Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(Arc::clone(&tls.quic)).map_err(|error| Error::Tls(error.to_string()))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config
@@ -71,8 +82,46 @@ pub(crate) fn endpoint(socket: UdpSocket, tls: &Tls) -> Result<Endpoint> {
         .incoming_buffer_size(QUIC_INCOMING_BYTES)
         .incoming_buffer_size_total(QUIC_INCOMING_BYTES_TOTAL)
         .retry_token_lifetime(Duration::from_secs(QUIC_RETRY_TOKEN_SECONDS));
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+    Endpoint::new(endpoint_config(tls, core), Some(config), socket, Arc::new(TokioRuntime))
         .map_err(|source| Error::System { what: "make a QUIC endpoint".to_owned(), source })
+}
+
+fn endpoint_config(tls: &Tls, core: CoreId) -> EndpointConfig {
+    let reset = ResetKey(hmac(&tls.reset_secret, &core.get().to_be_bytes()));
+    let ids = hmac(&reset.0, b"connection ids");
+    let ids = u64::from_be_bytes(*ids.first_chunk().expect("32 bytes hold 8"));
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
+}
+
+/// Signs stateless resets.
+struct ResetKey([u8; 32]);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        signature_out.copy_from_slice(&hmac(&self.0, data));
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> core::result::Result<(), CryptoError> {
+        let expected = hmac(&self.0, data);
+        let differs = expected.iter().zip(signature).fold(0, |bits, (a, b)| bits | (a ^ b));
+        if signature.len() == expected.len() && differs == 0 { Ok(()) } else { Err(CryptoError) }
+    }
+}
+
+/// HMAC-SHA-256 with a key shorter than a block (RFC 2104).
+fn hmac(key: &[u8; 32], data: &[u8]) -> [u8; 32] {
+    let pad = |byte: u8| {
+        let mut block = [byte; 64];
+        block.iter_mut().zip(key).for_each(|(pad, key)| *pad ^= key);
+        Sha256::new_with_prefix(block)
+    };
+    pad(0x5C).chain_update(pad(0x36).chain_update(data).finalize()).finalize().into()
 }
 
 fn transport_config() -> TransportConfig {
@@ -285,5 +334,23 @@ impl Link for QuicLink {
 
     fn set_frame_bytes_max(&mut self, bytes: usize) {
         self.deframer.set_frame_bytes_max(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resets_are_signed_as_the_standard_says() {
+        // RFC 4231, test case 2, with its key of four bytes padded by zeros.
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let signature = hmac(&key, b"what do ya want for nothing?");
+        assert_eq!(signature[..8], [0x5b, 0xdc, 0xc1, 0x46, 0xbf, 0x60, 0x75, 0x4e]);
+        let key = ResetKey(key);
+        assert!(key.verify(b"what do ya want for nothing?", &signature).is_ok());
+        assert!(key.verify(b"what do ya want for nothing?", &signature[..31]).is_err());
+        assert!(key.verify(b"what do ya want for nothing", &signature).is_err());
     }
 }

@@ -67,6 +67,8 @@ pub struct Tls {
     pub certificate_path: PathBuf,
     /// SHA-256 of the leaf certificate, DER.
     pub certificate_hash: [u8; 32],
+    /// What QUIC's stateless resets are signed with; the same at every start.
+    pub(crate) reset_secret: [u8; 32],
 }
 
 impl Tls {
@@ -94,9 +96,10 @@ impl Tls {
         let leaf =
             chain.first().ok_or_else(|| Error::Tls(format!("{}: no certificate in it", certificate_path.display())))?;
         let certificate_hash = Sha256::digest(leaf).into();
+        let reset_secret = Sha256::new_with_prefix(b"columba/1 reset\0").chain_update(key.secret_der()).finalize().into();
         let tcp = server_config(chain.clone(), key.clone_key(), ALPN_HTTP)?;
         let quic = server_config(chain, key, ALPN_QUIC)?;
-        Ok(Self { tcp: Arc::new(tcp), quic: Arc::new(quic), certificate_path, certificate_hash })
+        Ok(Self { tcp: Arc::new(tcp), quic: Arc::new(quic), certificate_path, certificate_hash, reset_secret })
     }
 
     /// The binding of a TLS connection over TCP.
@@ -193,6 +196,7 @@ mod tests {
         let first = Tls::load(&source).unwrap();
         let second = Tls::load(&source).unwrap();
         assert_eq!(first.certificate_hash, second.certificate_hash);
+        assert_eq!(first.reset_secret, second.reset_secret);
         let mode = std::fs::metadata(dir.path().join("tls/key.pem")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(first.tcp.alpn_protocols, [ALPN_HTTP]);

@@ -1,1 +1,42 @@
-//! x
+//! The node from outside: real `columba` processes on loopback, real clients, real signals and disks.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`node`] | a node as a process: start, signals, log, metrics |
+//! | [`link`], [`raw`] | a client of its own, which can also break every rule |
+//! | [`phone`] | a person with the SDK who writes down everything that was sent and came |
+//! | [`pair`] | two people who chat undisturbed while something else happens to their node |
+//! | `kill`, `full_disk`, `shutdown` | what was promised survives |
+//! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: who sends it loses the connection, and nobody else anything |
+//! | `catch_up`, `sessions`, `registration` | what a client may rely on |
+//! | `pages`, `config`, `disk` | what an operator may rely on |
+//!
+//! Nothing here waits for a fixed time where there is something to look at; every wait has an end; a failed test shows
+//! the end of its node's log. Seeds are printed.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "tests with real files and a real clock, which print what they measured"
+)]
+
+mod catch_up;
+mod config;
+mod crowd;
+mod disk;
+mod frames;
+mod full_disk;
+mod kill;
+mod link;
+mod logins;
+mod node;
+mod pages;
+mod pair;
+mod phone;
+mod raw;
+mod registration;
+mod sessions;
+mod shutdown;
+mod slow;
+mod strangers;

@@ -1,14 +1,37 @@
 """Sending, delivery, acknowledgement, receipts and history: PROTOCOL.md, sections 5 to 9."""
 
+import asyncio
 import time
 
 import protocol as p
+from client import PATIENCE, Session
 from harness import case, chat_of, goes_on, refused
 
 
 def numbered(device: p.Device, count: int) -> list[tuple[int, bytes]]:
     """New messages of a device: (client seq, body)."""
     return [(client_seq, b"message %d" % client_seq) for client_seq in (device.next_client_seq() for _ in range(count))]
+
+
+async def seqs_up_to(session: Session, last: int) -> list[int]:
+    """Every seq that comes, known ones too, up to this one; each acknowledged."""
+    seqs = [0]
+    while seqs[-1] < last:
+        deliver = await session.take("deliver")
+        await session.keep(deliver)
+        seqs.append(deliver.seq)
+    return seqs[1:]
+
+
+async def receipts_reach(session: Session, chat: bytes, user: bytes, delivered: int, read: int):
+    """Asks for the receipts of a chat until they tell this of a user."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            state = await session.request(p.GetReceipts(chat_id=chat), "receipts")
+            members = {member.user_id: (member.delivered_seq, member.read_seq) for member in state.members}
+            if members.get(user) == (delivered, read):
+                return state
+            await asyncio.sleep(0.02)
 
 
 @case()
@@ -109,11 +132,15 @@ async def acknowledged_messages_do_not_come_again(world):
     await alice.take("receipt", lambda receipt: receipt.user_id == user and receipt.delivered_seq == 7)
     await bob.close()
     bob = await world.login(bob.device, world.near)
-    assert [deliver.seq for deliver in await bob.catch_up()] == [8, 9, 10]
-    await alice.take("receipt", lambda receipt: receipt.user_id == user and receipt.delivered_seq == 10)
-    await bob.bye()
-    bob = await world.login(bob.device, world.far)
-    assert await bob.catch_up() == []
+    seqs = await seqs_up_to(bob, 10)
+    assert seqs[-3:] == [8, 9, 10], seqs
+    # A Deliver may repeat what was acknowledged just before, but not for ever.
+    async with asyncio.timeout(PATIENCE):
+        while len(seqs) > 1:
+            await bob.bye()
+            newest = (await alice.send(to, b"new")).seq
+            bob = await world.login(bob.device, world.far)
+            seqs = await seqs_up_to(bob, newest)
 
 
 @case()
@@ -124,10 +151,12 @@ async def unacknowledged_messages_come_again(world):
     for transport in (world.near, world.far):
         await bob.close()
         bob = await world.login(bob.device, transport)
-        assert await bob.catch_up(ack=False) == first
+        again = [await bob.take("deliver") for _ in first]
+        assert again == first, again
     # What is new comes behind what comes again.
     await alice.send(bob.device.user_id, b"new")
-    assert (await bob.receive()).body == b"new"
+    deliver = await bob.take("deliver")
+    assert (deliver.seq, deliver.body) == (11, b"new"), deliver
 
 
 @case()
@@ -162,11 +191,10 @@ async def receipts(world):
     # It never moves back.
     await bob.request(p.Read(chat_id=chat, seq=1), "done")
     for asker in (alice, bob):
-        state = await asker.request(p.GetReceipts(chat_id=chat), "receipts")
+        # What was told as a Receipt can be a little ahead of what is answered.
+        state = await receipts_reach(asker, chat, user, delivered=3, read=2)
         assert (state.chat_id, state.last_seq) == (chat, 3), state
-        members = {member.user_id: member for member in state.members}
-        assert set(members) == {alice.device.user_id, user} and len(state.members) == 2, state
-        assert (members[user].delivered_seq, members[user].read_seq) == (3, 2), state
+        assert sorted(member.user_id for member in state.members) == sorted((alice.device.user_id, user)), state
 
 
 @case()

@@ -128,17 +128,19 @@ async def text_message_refused(world):
 
 @case(over=[WEBSOCKET])
 async def subprotocol_required(world):
-    try:
-        await WebSocketTransport.connect(world.node.host, world.node.port, subprotocol="columba.v0")
-    except (websockets.InvalidHandshake, AssertionError):
-        return
-    raise AssertionError("the server speaks columba.v0")
+    for subprotocol in ("columba.v0", None):
+        try:
+            transport = await WebSocketTransport.connect(world.node.host, world.node.port, subprotocol)
+        except websockets.InvalidHandshake:
+            continue
+        await transport.close()
+        raise AssertionError(f"the server accepts the subprotocol {subprotocol}")
 
 
 @case(over=[QUIC])
 async def wrong_alpn_refused(world):
     try:
-        await QuicTransport.connect(world.node.host, world.node.port, alpn="columba/0")
+        await QuicTransport.connect(world.node.host, world.node.port, "columba/0")
     except Closed:
         return
     raise AssertionError("the server speaks columba/0")

@@ -41,7 +41,7 @@ class WebSocketTransport:
         self.certificate = certificate
 
     @classmethod
-    async def connect(cls, host: str, port: int, subprotocol: str = "columba.v1"):
+    async def connect(cls, host: str, port: int, subprotocol: str | None = "columba.v1"):
         # The certificate is pinned by the caller: names and authorities do not matter.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -50,7 +50,7 @@ class WebSocketTransport:
         socket = await websockets.connect(
             f"wss://{host}:{port}/v1/ws",
             ssl=context,
-            subprotocols=[subprotocol],
+            subprotocols=[subprotocol] if subprotocol else None,
             compression=None,
             ping_interval=None,
             max_size=p.FRAME_BYTES_MAX,
@@ -322,7 +322,7 @@ class Session:
         while waiting:
             await settle()
 
-    async def _keep(self, deliver, ack: bool) -> bool:
+    async def keep(self, deliver, ack: bool = True) -> bool:
         """Stores a delivered message, and acknowledges it if wanted. Whether it is new to the device."""
         is_new = deliver.seq > self.device.delivered.get(deliver.chat_id, 0)
         if is_new:
@@ -335,7 +335,7 @@ class Session:
         """The next message that is new to the device, acknowledged if wanted."""
         while True:
             deliver = await self.take("deliver")
-            if await self._keep(deliver, ack):
+            if await self.keep(deliver, ack):
                 return deliver
 
     async def catch_up(self, ack: bool = True) -> list:
@@ -343,7 +343,7 @@ class Session:
         delivered = []
         while (item := await self.take_any(("deliver", "synced")))[0] == "deliver":
             delivered.append(item[1])
-            await self._keep(item[1], ack)
+            await self.keep(item[1], ack)
         return delivered
 
     async def close(self):

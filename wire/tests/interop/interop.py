@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import signal
 import sys
 import time
@@ -49,6 +50,8 @@ async def main() -> int:
     parser.add_argument("--node", required=True, help="the node's program")
     parser.add_argument("--only", default="", help="only cases with this in their name")
     arguments = parser.parse_args()
+    # No warnings about writes to a node that was killed.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     node = Node(arguments.node)
     try:
