@@ -1,6 +1,7 @@
 //! (D) Monotonic time, and a ticker for open-loop load.
 //!
-//! The runtime's own timer has a grain of one millisecond, several times the latencies measured here; a timerfd has none.
+//! The runtime's own timer has a grain of one millisecond, several times the latencies measured here; a timerfd has
+//! none.
 
 use std::{io, os::fd::OwnedFd};
 

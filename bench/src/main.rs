@@ -13,7 +13,8 @@
 //! | [`report`] | percentiles, medians over runs, facts of the machine, the table |
 //!
 //! Invariants
-//! - Every figure of a run is measured between the same floors of the same run: machines are shared and noisy, ratios last.
+//! - Every figure of a run is measured between the same floors of the same run: machines are shared and noisy, ratios
+//!   last.
 //! - Latency counts from the intended time of a send, so a stalled sender cannot hide a stall.
 //! - A child process is stopped however the run ends.
 

@@ -20,7 +20,7 @@ use crate::{
     limits::{CALLS_MAX, EVENTS_MAX},
     options::Options,
     session::{Outgoing, Reply},
-    types::{Account, ChatReceipts, Event, HistoryPage, Message, Sent},
+    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, Sent, Unsent},
 };
 
 /// A device's connection to its server, over any number of actual connections.
@@ -240,6 +240,28 @@ impl Client {
     pub async fn names(&self) -> Result<BTreeMap<UserId, String>> {
         match self.call(Ask::Names).await? {
             Reply::Names(names) => Ok(names),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The messages that have no answer yet, in order: those of this process, and what an earlier one left.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn unsent(&self) -> Result<Vec<Unsent>> {
+        match self.call(Ask::Unsent).await? {
+            Reply::Unsent(messages) => Ok(messages),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The certificate that the server showed last, or else the one that it must show, where that is a single one.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn certificate(&self) -> Result<Option<Fingerprint>> {
+        match self.call(Ask::Certificate).await? {
+            Reply::Certificate(certificate) => Ok(certificate),
             other => Err(unexpected(&other)),
         }
     }

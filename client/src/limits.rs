@@ -51,3 +51,24 @@ pub const RECONNECT_ASKED_MAX: Duration = Duration::from_secs(600);
 pub const RESEND_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before a refused send is tried again, unless the server asks for more.
 pub const RESEND_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of a line that `columba chat` reads: a body, and room for a leading slash. Beyond: the line is not sent.
+pub const CHAT_LINE_BYTES_MAX: usize = columba_wire::limits::BODY_BYTES_MAX + 16;
+/// Lines read ahead by `columba chat`. Beyond: standard input is not read.
+pub const CHAT_LINES_MAX: usize = 64;
+/// Own messages of a chat that `columba chat` watches until they are read. Beyond: the oldest lose their number.
+pub const CHAT_TICKS_MAX: usize = 1024;
+/// People, and chats with receipts, that `columba chat` remembers. Beyond: the next one is shown and not remembered.
+pub const CHAT_PEOPLE_MAX: usize = 4096;
+/// Chats whose receipts `columba chat` asks for after a reconnect. Beyond: they show their ticks when they are chosen.
+pub const CHAT_RECEIPTS_MAX: usize = 16;
+/// Messages shown when a person is chosen.
+pub const CHAT_LOG_SHOWN: usize = 10;
+/// Messages shown by `/history` without a number.
+pub const CHAT_HISTORY_SHOWN: u32 = 20;
+/// Time for what is queued at the end of standard input.
+pub const CHAT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for what is queued on `/quit`, while there is a connection.
+pub const CHAT_QUIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Waits for a reconnect from which on each is shown.
+pub const CHAT_RETRY_SHOWN: Duration = Duration::from_secs(5);

@@ -33,7 +33,8 @@ pub enum Trust {
 /// What a client remembers, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Profile {
-    /// A directory: key, account, unsent messages, progress and the newest messages of each chat. One process at a time.
+    /// A directory: key, account, unsent messages, progress and the newest messages of each chat. One process at a
+    /// time.
     Directory(PathBuf),
     /// Nothing on disk: unsent messages are lost with the process. The numbers of messages start from the clock, so
     /// that those of an earlier process are not met again.

@@ -82,6 +82,17 @@ pub struct Sent {
     pub time_ms: u64,
 }
 
+/// A message of this device that has no answer yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// Its number on this device.
+    pub client_seq: ClientSeq,
+    /// For whom.
+    pub to: UserId,
+    /// What it says.
+    pub body: Bytes,
+}
+
 /// How far a member of a chat is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -170,6 +181,9 @@ pub enum Event {
     /// A message from somebody. Each comes once, in order within its chat.
     Message(Message),
     /// The server skipped messages of a chat that are not this device's own. Never seen from a healthy server.
+    ///
+    /// The client reconnects without having acknowledged what is behind, so that the server can deliver it all. What is
+    /// missing then as well does not come by itself any more: [`crate::Client::history`] may have it.
     Gap {
         /// The chat.
         chat: ChatId,

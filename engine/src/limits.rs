@@ -30,5 +30,3 @@ pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 pub const BLOCK_CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Live files of a partition at which they are merged.
 pub const MERGE_FILES_AT: usize = 6;
-/// Microseconds of CPU a background task may use before it yields.
-pub const BACKGROUND_SLICE_US: u64 = 500;

@@ -53,7 +53,10 @@ pub enum Error {
         reason: String,
     },
     /// Another node has the data directory.
-    #[error("{path} belongs to a running node ({holder}); two nodes cannot share a data directory", path = path.display())]
+    #[error(
+        "{path} belongs to a running node ({holder}); two nodes cannot share a data directory",
+        path = path.display()
+    )]
     DataDirInUse {
         /// The directory.
         path: PathBuf,
@@ -61,7 +64,10 @@ pub enum Error {
         holder: String,
     },
     /// The data directory was made with other settings.
-    #[error("{path} was made with {key} = {stored}, which cannot change; the configuration says {wanted}", path = path.display())]
+    #[error(
+        "{path} was made with {key} = {stored}, which cannot change; the configuration says {wanted}",
+        path = path.display()
+    )]
     DataDirFixed {
         /// The directory.
         path: PathBuf,

@@ -1,34 +1,6 @@
 //! Bounds of the server: unit, reason, and what happens beyond. What a client can meet by itself is in
-//! [`columba_wire::limits`]; what an operator may change is in [`crate::config`], with these as defaults or ceilings.
-
-// A core.
-
-/// Sessions of one core, logged in or not. Beyond: a new connection is closed with `TOO_MANY_CONNECTIONS`.
-pub const SESSIONS_MAX: usize = 100_000;
-/// Sessions of one core that are not logged in. Beyond: a new connection is closed at once. Together with the login
-/// deadline it bounds what strangers cost; the fronts refuse earlier, by [`UNAUTHENTICATED_NODE_MAX`].
-pub const UNAUTHENTICATED_MAX: usize = 8_192;
-/// Requests with a reply, other than sends, that one session may have unanswered. Beyond: the front reads no more from
-/// it until one is answered.
-pub const REQUESTS_IN_FLIGHT_MAX: usize = 16;
-/// Jobs (reads, logins, catch-ups) that run at a time on one core. Beyond: they wait in order.
-pub const JOBS_MAX: usize = 256;
-/// Chats whose rows are being loaded, and sends that wait for one of them. Beyond: `OVERLOADED`.
-pub const ADMITTING_MAX: usize = 4_096;
-/// Bytes of commands of one partition that wait to be proposed. Beyond: `OVERLOADED`.
-pub const PROPOSAL_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes of journal that must be left for a message to be taken. Below: `NO_SPACE`; acknowledgements, watermarks and
-/// what makes room go on.
-pub const JOURNAL_ROOM_SENDS: u64 = 8 * 1024 * 1024;
-/// Bytes of journal that must be left for the node's own commands. Below they wait in memory and are derived again.
-pub const JOURNAL_ROOM_INTERNAL: u64 = 4 * 1024 * 1024;
-const _: () = assert!(JOURNAL_ROOM_INTERNAL < JOURNAL_ROOM_SENDS, "sends stop first: they are what fills the journal");
-/// Logins and registrations of one address at once. Beyond: `RATE_LIMITED`. Loopback is exempt.
-pub const LOGIN_BURST: u32 = 60;
-/// Logins and registrations of one address a second, lasting: many phones share one address behind a provider's NAT.
-pub const LOGINS_PER_SECOND: u32 = 2;
-/// Addresses that one core keeps a token bucket for. Beyond: the bucket that is fullest is forgotten.
-pub const RATE_KEYS_MAX: usize = 65_536;
+//! [`columba_wire::limits`]; those of a core are in [`crate::core::limits`]; what an operator may change is in
+//! [`crate::config`], with these as defaults or ceilings.
 
 // Rings between cores.
 

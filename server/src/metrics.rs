@@ -245,7 +245,8 @@ mod tests {
         }
         let text = render(&cores);
         for expected in [
-            "# HELP columba_sent_total Sends answered with Sent: durable and applied.\n# TYPE columba_sent_total counter\n",
+            "# HELP columba_sent_total Sends answered with Sent: durable and applied.\n",
+            "# TYPE columba_sent_total counter\n",
             "columba_sent_total{core=\"1\"} 3\n",
             "columba_sessions_open{core=\"0\"} 7\n",
             "columba_commit_us_bucket{core=\"0\",le=\"20\"} 1\n",

@@ -18,7 +18,8 @@ pub const HANDLE_BYTES_MAX: usize = 32;
 pub const CREDENTIAL_BYTES_MAX: usize = 4 * 1024;
 /// Sends of one session that may be unanswered. Beyond: `TOO_MANY_IN_FLIGHT`, retryable.
 ///
-/// The server remembers `DEDUP_WINDOW` client seqs per device and chat, so a retry of any unanswered send is recognised.
+/// The server remembers `DEDUP_WINDOW` client seqs per device and chat, so a retry of any unanswered send is
+/// recognised.
 pub const SENDS_IN_FLIGHT_MAX: usize = 64;
 /// Client seqs remembered per device and chat.
 pub const DEDUP_WINDOW: usize = 64;
@@ -48,5 +49,3 @@ pub const LOGIN_MS_MAX: u64 = 10_000;
 pub const LOGIN_ATTEMPTS_MAX: u32 = 3;
 /// Milliseconds for a frame, once begun, to arrive whole.
 pub const FRAME_MS_MAX: u64 = 10_000;
-/// Sessions of one user, open at a time over all devices. One device has one session: a newer one replaces it.
-pub const SESSIONS_PER_USER_MAX: usize = 10;

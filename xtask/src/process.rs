@@ -183,8 +183,8 @@ fn pass_on(stream: impl Read) -> Counts {
     }
 }
 
-/// What one line of a test runner counts: nextest's `Summary`, cargo's `test result`, Python's `Ran N tests` (which does
-/// not say how many failed: the exit status does), or `N passed, N failed`.
+/// What one line of a test runner counts: nextest's `Summary`, cargo's `test result`, Python's `Ran N tests` (which
+/// does not say how many failed: the exit status does), or `N passed, N failed`.
 fn counts_of(line: &str) -> Option<Counts> {
     let line = line.trim();
     if let Some((number, _)) = line.strip_prefix("Ran ").and_then(|rest| rest.split_once(" test")) {

@@ -1,28 +1,35 @@
-//! (D) `columba chat`: a terminal client in lines, for people and for scripts.
+//! `columba chat`: a terminal client in lines, for people and for scripts.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `args` | what the command line says; where the profile is |
+//! | `command` | a typed line, understood |
+//! | `view` | what the user sees and asks for: pure, lines and requests out |
+//! | `people` | names, presence, what is unread |
+//! | `ticks` | own messages: stored, delivered, read |
+//! | `text` | text that is safe to print; times |
+//! | `run` (D) | client, standard input and output around the view |
+//! | `input` (D) | lines of standard input, bounded |
+//! | `output` (D) | lines of standard output, in colour where that is wanted |
+//!
+//! One event is one line: `14:03 bob: hello` is a message of the person one writes to, `14:03 [carol] hello` one of
+//! somebody else, `#12 stored` or `#12-#15 read` the way of own messages; `* ` begins a notice, `! ` what went wrong.
+//!
+//! Invariants
+//! - What others wrote is printed without control characters and without marks that change the direction of text.
+//! - A line that was not taken for sending is said to be so; one that was taken is in the profile.
+//! - Lines are carried out in order: one that follows `/with` waits until it is known who that is, and nothing is sent
+//!   to the one before where it fails.
 
-use std::path::PathBuf;
+mod args;
+mod command;
+mod input;
+mod output;
+mod people;
+mod run;
+mod text;
+mod ticks;
+mod view;
 
-use clap::Args;
-
-/// What `columba chat` is told.
-#[derive(Debug, Args)]
-pub struct ChatArgs {
-    /// Whose profile to use: handle of the account, made on the first use.
-    #[arg(long = "as", value_name = "NAME")]
-    handle: String,
-    /// The node.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7443")]
-    server: String,
-    /// Directory of the profile.
-    #[arg(long, value_name = "DIR")]
-    profile: Option<PathBuf>,
-}
-
-/// Chats until the user leaves.
-///
-/// # Errors
-/// What ends the session for good.
-#[expect(clippy::unused_async, reason = "x")]
-pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
-    anyhow::bail!("{args:?}")
-}
+pub use args::ChatArgs;
+pub use run::run;

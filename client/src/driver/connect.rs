@@ -38,6 +38,8 @@ pub(crate) struct Target {
     pub(super) rule: Rule,
     /// What worked last, for [`Transport::Auto`].
     last: Option<Carrier>,
+    /// What the server showed last.
+    certificate: Option<Fingerprint>,
 }
 
 /// A connection.
@@ -62,13 +64,20 @@ impl Target {
         port.parse::<u16>().map_err(|_| wrong())?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host).map_err(|_| wrong())?;
-        Ok(Self { server: server.to_owned(), name, transport, rule: Rule::new(trust, pinned)?, last: None })
+        let rule = Rule::new(trust, pinned)?;
+        Ok(Self { server: server.to_owned(), name, transport, rule, last: None, certificate: None })
     }
 
     /// Notes what worked. Returns the certificate that is pinned by it, if one is.
     pub(crate) fn handle_connected(&mut self, connected: &Connected) -> Option<Fingerprint> {
         self.last = Some(connected.carrier);
+        self.certificate = connected.certificate;
         self.rule.pin(connected.certificate?)
+    }
+
+    /// What the server showed last, or else what it must show.
+    pub(crate) fn certificate(&self) -> Option<Fingerprint> {
+        self.certificate.or_else(|| self.rule.expected())
     }
 
     /// Connects.
@@ -117,9 +126,9 @@ impl Target {
 
 /// A connection that carries frames.
 pub(crate) enum Link {
-    Quic(QuicLink),
-    WebSocket(WebSocketLink<TlsStream<TcpStream>>),
-    PlainWebSocket(WebSocketLink<TcpStream>),
+    Quic(Box<QuicLink>),
+    WebSocket(Box<WebSocketLink<TlsStream<TcpStream>>>),
+    PlainWebSocket(Box<WebSocketLink<TcpStream>>),
 }
 
 impl Link {

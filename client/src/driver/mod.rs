@@ -51,6 +51,8 @@ pub(crate) enum Ask {
     Request(columba_wire::v1::client_frame::Kind),
     Log { chat: columba_wire::ChatId, limit: usize },
     Names,
+    Unsent,
+    Certificate,
     Close,
 }
 
@@ -81,7 +83,7 @@ pub(crate) struct Driver {
 enum Connection {
     None,
     Pending(Attempt),
-    Open(Box<Link>, Carrier),
+    Open(Link, Carrier),
 }
 
 /// An attempt to connect; dropped, it ends.
@@ -200,20 +202,15 @@ impl Driver {
         }
         // An alarm that rings early does no harm, so it is moved forward only.
         if let Some(due) = self.session.poll_timeout(now) {
-            let due = self.began + due.max(now + Duration::from_millis(u64::from(self.is_connecting())));
+            let due = self.began + due.max(now);
             if self.alarm.is_elapsed() || due < self.alarm.deadline() {
                 self.alarm.as_mut().reset(due);
             }
         }
     }
 
-    /// The time to reconnect stays due while it is being done.
-    fn is_connecting(&self) -> bool {
-        !matches!(self.connection, Connection::Open(..))
-    }
-
     async fn wait(&mut self, calls: &mut Vec<Call>, frames: &mut Vec<Result<ServerFrame, FrameError>>) -> Wake {
-        let has_alarm = self.session.poll_timeout(self.now()).is_some() && !self.alarm.is_elapsed();
+        let has_alarm = !self.alarm.is_elapsed();
         let reads = self.held.is_empty();
         let connection = &mut self.connection;
         tokio::select! {
@@ -229,8 +226,14 @@ impl Driver {
             () = self.taken.changed() => Wake::Taken,
             () = &mut self.alarm, if has_alarm => Wake::Alarm,
             permit = self.events.reserve(), if !reads => {
-                if let (Ok(permit), Some(event)) = (permit, self.held.pop_front()) {
-                    permit.send(event);
+                match permit {
+                    Ok(permit) => {
+                        if let Some(event) = self.held.pop_front() {
+                            permit.send(event);
+                        }
+                    }
+                    // The application dropped its events: nobody waits for these.
+                    Err(_) => self.held.clear(),
                 }
                 Wake::EventsTaken
             }
@@ -250,7 +253,7 @@ impl Driver {
                 return self.fail(error);
             }
         }
-        self.connection = Connection::Open(Box::new(connected.link), connected.carrier);
+        self.connection = Connection::Open(connected.link, connected.carrier);
         self.session.handle_connected(self.now(), connected.binding);
     }
 
@@ -264,7 +267,7 @@ impl Driver {
         }
         if let Err(error) = result {
             self.connection = Connection::None;
-            self.session.handle_disconnected(now, error, random());
+            self.session.handle_lost(now, error, random());
         }
     }
 
@@ -299,6 +302,8 @@ impl Driver {
                 Some(Reply::Log(self.store.as_ref().map(|store| store.log(chat, limit)).unwrap_or_default()))
             }
             Ask::Names => Some(Reply::Names(self.store.as_ref().map(Store::names).unwrap_or_default())),
+            Ask::Unsent => Some(Reply::Unsent(self.session.unsent())),
+            Ask::Certificate => Some(Reply::Certificate(self.target.certificate())),
             Ask::Close => Some(Reply::Done),
         };
         match local {
@@ -325,7 +330,11 @@ impl Driver {
                 }
                 next = self.session.poll_output();
             }
-            self.commit(records).await?;
+            let kept = self.commit(records).await;
+            // Nothing that depends on a record may be said without it; at the end only errors are left to say.
+            if kept.is_err() && !self.session.is_ended() {
+                return kept;
+            }
             for effect in effects {
                 match effect {
                     Output::Event(event) => self.tell(event),
@@ -342,6 +351,7 @@ impl Driver {
                     Output::Record(_) | Output::Account(_) => {}
                 }
             }
+            kept?;
         }
         Ok(())
     }

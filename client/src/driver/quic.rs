@@ -17,7 +17,7 @@ use columba_wire::{
     v1::{ChannelBinding, ClientFrame, ServerFrame},
 };
 use quinn::{
-    ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig, VarInt, WriteError,
+    ClientConfig, Connection, Endpoint, ReadError, RecvStream, SendStream, TransportConfig, VarInt, WriteError,
     crypto::rustls::QuicClientConfig,
 };
 
@@ -92,7 +92,7 @@ pub(super) async fn connect(target: &Target, address: SocketAddr) -> Result<Conn
         write_failed: false,
     };
     Ok(Connected {
-        link: Link::Quic(link),
+        link: Link::Quic(Box::new(link)),
         carrier: Carrier::Quic,
         binding: Binding { kind: ChannelBinding::TlsExporter, data: Some(exporter) },
         certificate: seen.fingerprint(),
@@ -128,6 +128,8 @@ impl QuicLink {
             let result = match self.receive.poll_read(cx, &mut self.buffer) {
                 Poll::Ready(Ok(0)) => Err("closed by the server".to_owned()),
                 Poll::Ready(Ok(bytes)) => Ok(bytes),
+                // The cause says more: timed out, reset by a server that does not know the connection, closed.
+                Poll::Ready(Err(ReadError::ConnectionLost(cause))) => Err(cause.to_string()),
                 Poll::Ready(Err(error)) => Err(error.to_string()),
                 Poll::Pending => break,
             };

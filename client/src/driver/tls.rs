@@ -68,6 +68,14 @@ impl Rule {
         Some(fingerprint)
     }
 
+    /// The one certificate that is trusted, where it is one.
+    pub(crate) fn expected(&self) -> Option<Fingerprint> {
+        match self {
+            Self::Fingerprint(fingerprint) => Some(*fingerprint),
+            Self::Certificates(..) | Self::FirstUse => None,
+        }
+    }
+
     /// For one connection, and what its server shows.
     pub(super) fn config(&self, quic: bool) -> (ClientConfig, Seen) {
         let provider = Arc::new(ring::default_provider());

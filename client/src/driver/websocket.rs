@@ -59,7 +59,7 @@ pub(super) async fn connect(target: &Target, address: SocketAddr) -> Result<Conn
     let exporter = exporter.map_err(|error| target.error(error))?;
     let link = upgrade(target, "wss", stream).await?;
     Ok(Connected {
-        link: Link::WebSocket(link),
+        link: Link::WebSocket(Box::new(link)),
         carrier: Carrier::WebSocket,
         binding: Binding { kind: ChannelBinding::TlsExporter, data: Some(exporter) },
         certificate: seen.fingerprint(),
@@ -71,7 +71,7 @@ pub(super) async fn connect_plain(target: &Target, address: SocketAddr) -> Resul
     let tcp = connect_tcp(target, address).await?;
     let link = upgrade(target, "ws", tcp).await?;
     Ok(Connected {
-        link: Link::PlainWebSocket(link),
+        link: Link::PlainWebSocket(Box::new(link)),
         carrier: Carrier::PlainWebSocket,
         binding: Binding::NONE,
         certificate: None,

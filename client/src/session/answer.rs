@@ -5,12 +5,13 @@ use core::time::Duration;
 use columba_wire::{
     ChatId, ClientSeq, Code, MessageSeq, UserId,
     frame::FrameError,
+    ids::handle_is_valid,
     v1::{self, ServerFrame, client_frame::Kind as Asked, server_frame::Kind},
 };
 
 use super::{
     Output, Phase, Reply, Session,
-    cursor::{Cursor, Progress, Verdict},
+    cursor::{Cursor, Verdict},
     record::Record,
 };
 use crate::{
@@ -98,7 +99,10 @@ impl Session {
         let Ok(user) = UserId::try_from(&found.user_id[..]) else {
             return self.disconnect(bad_ids());
         };
-        self.outputs.push_back(Output::Record(Record::Named { user, handle: found.handle }));
+        // The server's word: what is kept is at least a handle, and not long.
+        if handle_is_valid(&found.handle) {
+            self.outputs.push_back(Output::Record(Record::Named { user, handle: found.handle }));
+        }
         self.answer(request_id, Some(Reply::User(user)));
     }
 
@@ -123,10 +127,11 @@ impl Session {
 
     /// The cursor of a chat; where it is new, and this device was there before this profile, it begins at `seq`.
     fn cursor(&mut self, chat: ChatId, seq: MessageSeq) -> &mut Cursor {
-        let complete = self.complete;
-        self.chats
-            .entry(chat)
-            .or_insert_with(|| Cursor::new(if complete { Progress::default() } else { Progress::starting_at(seq) }))
+        let cursor = self.chats.entry(chat).or_default();
+        if !self.complete {
+            cursor.progress.begin_at(seq);
+        }
+        cursor
     }
 
     fn handle_deliver(&mut self, deliver: v1::Deliver) {
@@ -154,7 +159,11 @@ impl Session {
                 return;
             }
             Verdict::New => {}
-            Verdict::NewAfterGap { after } => self.tell(Event::Gap { chat, after, before: message.seq }),
+            Verdict::Gap { after } => {
+                // Nothing behind it is acknowledged, so the server gets a second chance to deliver it all.
+                self.tell(Event::Gap { chat, after, before: message.seq });
+                return self.disconnect(Error::Protocol(format!("nothing between {after} and {} came", message.seq)));
+            }
         }
         self.untaken += 1;
         self.tell(Event::Message(message));
@@ -179,7 +188,7 @@ impl Session {
             let Some(request) = self.requests.remove(request_id / 2) else {
                 return;
             };
-            if matches!(request.kind, Asked::SubscribePresence(_)) {
+            if matches!(request.kind, Asked::SubscribePresence(_)) && !code.is_retryable() {
                 self.watched.clear();
             }
             if let Some(token) = request.token {

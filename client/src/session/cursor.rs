@@ -29,10 +29,13 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A device that was here before this profile: what lies below `seq` is not its concern.
-    pub(crate) fn starting_at(seq: MessageSeq) -> Self {
-        let before = seq.prev().get();
-        Self { delivered: before, have: before, ..Self::default() }
+    /// A device that was here before this profile: holes below `seq` are not its concern, where nothing is known yet.
+    ///
+    /// Messages below it may still come, and are new: `seq` may be that of an own message.
+    pub(crate) fn begin_at(&mut self, seq: MessageSeq) {
+        if self.have == 0 && self.own.is_empty() {
+            self.have = seq.prev().get();
+        }
     }
 
     /// An own message has its place.
@@ -89,6 +92,8 @@ pub(crate) struct Cursor {
     received: MessageSeq,
     /// Handed out and not yet taken, in order.
     untaken: VecDeque<Message>,
+    /// The last message before a gap that was told.
+    gap_after: Option<MessageSeq>,
 }
 
 /// What a delivered message is.
@@ -98,25 +103,20 @@ pub(crate) enum Verdict {
     Duplicate { kept: bool },
     /// The next one.
     New,
-    /// New, and messages `after + 1` to its seq are missing.
-    NewAfterGap { after: MessageSeq },
+    /// Messages behind `after` are missing, and this is the first time: it was not taken. The next time it is new.
+    Gap { after: MessageSeq },
 }
 
 impl Cursor {
     /// Continues where an earlier run was.
     pub(crate) fn new(progress: Progress) -> Self {
         let received = MessageSeq::new(progress.delivered);
-        Self { progress, received, untaken: VecDeque::new() }
+        Self { progress, received, untaken: VecDeque::new(), gap_after: None }
     }
 
     /// Newest message that may be acknowledged.
     pub(crate) fn delivered(&self) -> MessageSeq {
         MessageSeq::new(self.progress.delivered)
-    }
-
-    /// Messages handed out and not taken.
-    pub(crate) fn untaken(&self) -> usize {
-        self.untaken.len()
     }
 
     /// A message came. `unanswered` is the number of sends to this chat that may be in it already.
@@ -128,10 +128,13 @@ impl Cursor {
         let after = MessageSeq::new(self.progress.have);
         let holes = self.progress.holes_below(seq.get());
         let missing = holes > 0 && holes > unanswered() + self.progress.unknown;
+        if missing && self.gap_after.replace(after) != Some(after) {
+            return Verdict::Gap { after };
+        }
         self.received = seq;
         self.progress.advance(seq.get());
         self.untaken.push_back(message);
-        if missing { Verdict::NewAfterGap { after } } else { Verdict::New }
+        Verdict::New
     }
 
     /// The application has taken everything up to `seq`: what of it is to be kept.
@@ -178,13 +181,40 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_that_nobody_accounts_for_is_a_gap() {
+    fn a_hole_that_nobody_accounts_for_is_a_gap_and_what_is_behind_it_waits_for_a_second_try() {
         let mut cursor = Cursor::default();
         cursor.handle_deliver(message(1), || 0);
         cursor.progress.handle_own(MessageSeq::new(3));
-        let verdict = cursor.handle_deliver(message(5), || 1);
-        assert_eq!(verdict, Verdict::NewAfterGap { after: MessageSeq::new(1) });
-        assert_eq!(cursor.handle_deliver(message(6), || 0), Verdict::New, "a gap is reported once");
+        let gap = Verdict::Gap { after: MessageSeq::new(1) };
+        assert_eq!(cursor.handle_deliver(message(5), || 1), gap);
+        assert_eq!(cursor.handle_taken(MessageSeq::new(5)), [message(1)], "it was not handed out");
+        assert_eq!(
+            cursor.handle_deliver(message(5), || 1),
+            Verdict::New,
+            "the rest of the chat is not held back for ever"
+        );
+        assert_eq!(cursor.handle_deliver(message(6), || 0), Verdict::New, "a gap is told once");
+        assert_eq!(cursor.handle_deliver(message(8), || 0), Verdict::Gap { after: MessageSeq::new(6) });
+    }
+
+    #[test]
+    fn a_gap_that_the_server_fills_on_the_second_try_costs_nothing() {
+        let mut cursor = Cursor::default();
+        assert_eq!(cursor.handle_deliver(message(2), || 0), Verdict::Gap { after: MessageSeq::ZERO });
+        assert_eq!(cursor.handle_deliver(message(1), || 0), Verdict::New);
+        assert_eq!(cursor.handle_deliver(message(2), || 0), Verdict::New);
+    }
+
+    #[test]
+    fn a_message_below_the_first_own_one_is_new_to_a_device_that_begins_in_the_middle() {
+        let mut cursor = Cursor::default();
+        cursor.progress.begin_at(MessageSeq::new(10));
+        cursor.progress.handle_own(MessageSeq::new(10));
+        assert_eq!(cursor.handle_deliver(message(8), || 0), Verdict::New, "it waited while the own one was sent");
+        assert_eq!(cursor.handle_deliver(message(9), || 0), Verdict::New);
+        assert_eq!(cursor.handle_deliver(message(11), || 0), Verdict::New);
+        cursor.progress.begin_at(MessageSeq::new(20));
+        assert_eq!(cursor.handle_deliver(message(20), || 0), Verdict::Gap { after: MessageSeq::new(11) });
     }
 
     #[test]

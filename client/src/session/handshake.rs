@@ -14,7 +14,7 @@ use columba_wire::{
 };
 use ed25519_dalek::Signer as _;
 
-use super::{Output, Phase, Reply, Session, Token, frame, heartbeat_of, id_bytes};
+use super::{Output, Phase, Reply, Session, Token, frame, heartbeat_of, id_bytes, requests::Request};
 use crate::{
     error::Error,
     limits::{LOGIN_TIMEOUT, REQUESTS_MAX},
@@ -168,9 +168,12 @@ impl Session {
         for (token, _) in core::mem::take(&mut self.logins) {
             self.reply(token, Ok(Reply::Account(account.clone())));
         }
-        if !self.watched.is_empty() {
+        // Subscriptions ended with the session before; one that waits is as new as what is watched.
+        if !self.watched.is_empty() && !self.requests.any(|kind| matches!(kind, Kind::SubscribePresence(_))) {
             let user_ids = self.watched.iter().map(|user| id_bytes(user.as_bytes())).collect();
-            self.urgent.push_back(frame(0, Kind::SubscribePresence(v1::SubscribePresence { user_ids })));
+            let kind = Kind::SubscribePresence(v1::SubscribePresence { user_ids });
+            let deadline = now + self.request_patience;
+            self.requests.push(Request { token: None, kind, deadline });
         }
         true
     }

@@ -49,7 +49,7 @@ use self::{
 };
 use crate::{
     error::Error,
-    types::{Account, ChatReceipts, Event, HistoryPage, Message, Sent},
+    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, Sent, Unsent},
 };
 
 /// A call that waits for its answer.
@@ -83,6 +83,8 @@ pub(crate) enum Reply {
     Receipts(ChatReceipts),
     Log(Vec<Message>),
     Names(BTreeMap<UserId, String>),
+    Unsent(Vec<Unsent>),
+    Certificate(Option<Fingerprint>),
 }
 
 /// A send, as it is called.
@@ -180,11 +182,6 @@ impl Session {
         }
     }
 
-    /// The account, once there is one.
-    pub(crate) fn account(&self) -> Option<&Account> {
-        self.account.as_ref()
-    }
-
     /// Whether it is over for good.
     pub(crate) fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
@@ -224,6 +221,11 @@ impl Session {
         }
     }
 
+    /// The messages without an answer, in order.
+    pub(crate) fn unsent(&self) -> Vec<Unsent> {
+        self.outbox.iter().map(|(client_seq, to, body)| Unsent { client_seq, to, body: body.clone() }).collect()
+    }
+
     /// The application has taken, and keeps, the messages of a chat up to `seq`.
     pub(crate) fn handle_taken(&mut self, chat: ChatId, seq: MessageSeq) {
         let Some(cursor) = self.chats.get_mut(&chat) else {
@@ -258,7 +260,7 @@ impl Session {
     pub(crate) fn handle_close(&mut self) {
         if self.is_open() {
             self.flush_acks();
-            self.urgent.push_back(frame(0, Kind::Bye(v1::Bye {})));
+            self.push_urgent(Kind::Bye(v1::Bye {}));
             self.phase = Phase::Ending;
         } else {
             self.urgent.clear();
@@ -275,7 +277,8 @@ impl Session {
             return None;
         }
         if let Some(chat) = self.acks.pop_first() {
-            return Some(self.ack(chat));
+            let ack = self.ack(chat);
+            return Some(frame(request_number(self.requests.number()), ack));
         }
         if let Some((id, kind)) = self.requests.poll() {
             return Some(frame(request_number(id), kind));
@@ -286,16 +289,22 @@ impl Session {
         Some(frame(send_number(client_seq), Kind::Send(send)))
     }
 
-    fn ack(&self, chat: ChatId) -> ClientFrame {
+    fn ack(&self, chat: ChatId) -> Kind {
         let seq = self.chats[&chat].delivered().get();
-        frame(0, Kind::Ack(v1::Ack { chat_id: id_bytes(chat.as_bytes()), seq }))
+        Kind::Ack(v1::Ack { chat_id: id_bytes(chat.as_bytes()), seq })
     }
 
     fn flush_acks(&mut self) {
         while let Some(chat) = self.acks.pop_first() {
             let ack = self.ack(chat);
-            self.urgent.push_back(ack);
+            self.push_urgent(ack);
         }
+    }
+
+    /// A frame that needs no answer, before all others.
+    fn push_urgent(&mut self, kind: Kind) {
+        let number = request_number(self.requests.number());
+        self.urgent.push_back(frame(number, kind));
     }
 
     /// The next thing to do.
@@ -306,7 +315,10 @@ impl Session {
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let phase = match &self.phase {
-            Phase::Offline if self.account.is_some() || self.registration.is_some() => self.reconnect_at,
+            // Once it is due it is the driver's turn: see `wants_connection`.
+            Phase::Offline if self.account.is_some() || self.registration.is_some() => {
+                self.reconnect_at.filter(|at| *at > now)
+            }
             Phase::Offline | Phase::Ending | Phase::Ended => None,
             Phase::Greeting { until, .. } | Phase::Proving { until } => Some(*until),
             Phase::Open { heard_at, ping_at, heartbeat } => Some((*ping_at).min(*heard_at + *heartbeat * 5 / 2)),
@@ -342,9 +354,17 @@ impl Session {
                     self.disconnect(Error::Silent);
                 } else if *ping_at <= now {
                     *ping_at = now + *heartbeat;
-                    self.urgent.push_back(frame(0, Kind::Ping(v1::Ping {})));
+                    self.push_urgent(Kind::Ping(v1::Ping {}));
                 }
             }
+        }
+    }
+
+    /// The connection broke by itself. Where its end was decided already, that reason is on its way and counts: the
+    /// server's last frame says more than that it closed.
+    pub(crate) fn handle_lost(&mut self, now: Duration, reason: Error, random: u64) {
+        if !matches!(self.phase, Phase::Ending) {
+            self.handle_disconnected(now, reason, random);
         }
     }
 
@@ -435,3 +455,6 @@ fn heartbeat_of(welcome: &v1::Welcome) -> Duration {
     let asked = if welcome.heartbeat_ms == 0 { HEARTBEAT_MS } else { welcome.heartbeat_ms };
     Duration::from_millis(u64::from(asked.clamp(100, 10 * HEARTBEAT_MS)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,11 @@ impl Outbox {
         self.entries.len()
     }
 
+    /// Them, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientSeq, UserId, &Bytes)> {
+        self.entries.iter().map(|(client_seq, entry)| (*client_seq, entry.to, &entry.body))
+    }
+
     /// Adds a message, to be sent when its turn comes.
     pub(crate) fn push(&mut self, client_seq: ClientSeq, entry: Entry) {
         assert!(

@@ -37,10 +37,21 @@ impl Requests {
 
     /// Adds a request.
     pub(crate) fn push(&mut self, request: Request) {
-        let id = self.next;
-        self.next += 1;
+        let id = self.number();
         self.entries.insert(id, request);
         self.waiting.insert(id);
+    }
+
+    /// A number for a frame that needs no answer. An error that answers it finds nobody.
+    pub(crate) fn number(&mut self) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        id
+    }
+
+    /// Whether one of this kind waits.
+    pub(crate) fn any(&self, is: impl Fn(&Kind) -> bool) -> bool {
+        self.entries.values().any(|request| is(&request.kind))
     }
 
     /// The next one to ask, with its number.

@@ -1,3 +1,5 @@
+//! The profile after crashes, damage and rewriting.
+
 use columba_wire::MessageSeq;
 
 use super::*;

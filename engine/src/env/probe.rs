@@ -58,8 +58,8 @@ pub enum AnyFile {
     Thread(ThreadFile),
 }
 
-/// Opens the wanted driver for this thread. Run the [`UringDriver`], where there is one, as a task beside everything else.
-/// To be called inside the thread's runtime; `dir` exists.
+/// Opens the wanted driver for this thread. Run the [`UringDriver`], where there is one, as a task beside everything
+/// else. To be called inside the thread's runtime; `dir` exists.
 ///
 /// # Errors
 /// `Io` where `Uring` is demanded and does not work, or no thread can be started.

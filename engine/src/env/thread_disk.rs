@@ -1,8 +1,8 @@
-//! (D) `ThreadDisk`: blocking calls on threads of its own. The fallback where io_uring is forbidden, and the helper that
-//! does what io_uring has no good operation for.
+//! (D) `ThreadDisk`: blocking calls on threads of its own. The fallback where io_uring is forbidden, and the helper
+//! that does what io_uring has no good operation for.
 //!
-//! Three lanes, so that nothing quick waits behind something slow: durable writes, reads, and everything else (creating,
-//! appending, syncing, names). Within a lane operations run in order.
+//! Three lanes, so that nothing quick waits behind something slow: durable writes, reads, and everything else
+//! (creating, appending, syncing, names). Within a lane operations run in order.
 //!
 //! Invariants
 //! - The queue of a lane holds at most [`LANE_OPERATIONS_MAX`]; a caller beyond that gives way until there is room.
@@ -124,7 +124,8 @@ pub(super) fn io_error(operation: &'static str, path: &Path, source: io::Error) 
 }
 
 /// The same for a durable write, where lack of space is no better than any other failure: it lies inside a file that
-/// has its blocks, so it means that the file system moves them (copy on write, a quota), and what was written is unknown.
+/// has its blocks, so it means that the file system moves them (copy on write, a quota), and what was written is
+/// unknown.
 pub(super) fn write_error(path: &Path, source: io::Error) -> Error {
     Error::Io { operation: "write", path: path.to_owned(), source }
 }

@@ -1,9 +1,9 @@
 //! (D) `UringDisk`: durable writes and reads through io_uring, past the page cache; names and appends through a
 //! [`ThreadDisk`], so that the core never blocks.
 //!
-//! A durable write is one operation with `RWF_DSYNC`. Completions are drained by the core's own loop: by every poll of a
-//! waiting future, and by the [`UringDriver`] task, which gives way and looks again for [`SPIN`] after a submission and
-//! then sleeps on an eventfd.
+//! A durable write is one operation with `RWF_DSYNC`. Completions are drained by the core's own loop: by every poll
+//! of a waiting future, and by the [`UringDriver`] task, which gives way and looks again for [`SPIN`] after a
+//! submission and then sleeps on an eventfd.
 //!
 //! Invariants
 //! - An operation owns its buffer and keeps its file open until its completion has arrived: dropping a future detaches.

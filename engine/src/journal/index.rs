@@ -1,4 +1,5 @@
-//! Where each partition's entries lie. 16 bytes an entry, from the first that is not flushed to the last that is durable.
+//! Where each partition's entries lie. 16 bytes an entry, from the first that is not flushed to the last that is
+//! durable.
 //!
 //! Invariants
 //! - A partition's entries are dense: `first, first + 1, ...`; an entry with an index that is there replaces the tail.

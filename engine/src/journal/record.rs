@@ -9,8 +9,8 @@
 //! | 0 len u32 | 4 crc32 u32 | 8 kind u8 | 9 partition u32 | 13 term u64 | 21 index u64 | 29 payload |
 //!
 //! Invariants
-//! - Both crcs cover every byte behind them and are seeded with the segment's generation: what is left over from before a
-//!   segment was recycled is never valid.
+//! - Both crcs cover every byte behind them and are seeded with the segment's generation: what is left over from
+//!   before a segment was recycled is never valid.
 //! - `number` counts the batches of a segment from 0; `bytes` is the length without padding.
 //! - A batch is whole or torn. Sectors of one write land in any order, so a tail is judged per batch, not per record.
 

@@ -3,9 +3,9 @@
 //! | block 0 | 0 magic 8 bytes | 8 version u32 | 12 crc32 u32 | 16 generation u64 | 24 zero |
 //! | from block 1 | batches |
 //!
-//! A file is `seg-<generation>` while it is part of the journal, or ready to become the next part, and `spare-<id>` while
-//! it waits for use. A segment is made ready (header durable, renamed, directory synced) before it is needed, so that
-//! going over to it costs nothing but the next batch's own write.
+//! A file is `seg-<generation>` while it is part of the journal, or ready to become the next part, and `spare-<id>`
+//! while it waits for use. A segment is made ready (header durable, renamed, directory synced) before it is needed,
+//! so that going over to it costs nothing but the next batch's own write.
 //!
 //! Invariants
 //! - The first record of a segment's first batch is a link: which segment came before, and where that one ended.

@@ -1,9 +1,12 @@
 //! [`Journal`]: group commit, reads, and the upkeep of segments.
 //!
-//! `append_*` encodes into the open batch; [`Journal::commit`] writes everything appended so far with one durable write,
-//! while what is appended meanwhile collects in the next batch. Two buffers take turns: nothing is allocated per record.
+//! `append_*` encodes into the open batch; [`Journal::commit`] writes everything appended so far with one durable
+//! write, while what is appended meanwhile collects in the next batch. Two buffers take turns: nothing is allocated
+//! per record.
 //!
 //! Cost of a commit beside the durable write itself: one crc over each record and one over the batch.
+
+mod open;
 
 use core::cell::RefCell;
 use std::{
@@ -14,10 +17,10 @@ use std::{
 
 use bytes::Bytes;
 
+use self::open::recover;
 use super::{
     index::{Index, Location},
     record::{BATCH_HEADER_BYTES, RecordKind, decode_record, encode_record, record_bytes, seal_batch},
-    recovery::{ScannedSegment, scan},
     segment::{BATCHES_AT, Link, encode_header, parse_name, segment_path, spare_path},
 };
 use crate::{
@@ -26,9 +29,6 @@ use crate::{
     ids::{LogIndex, PartitionId, SegmentId, Term},
     limits::{BATCH_BYTES_MAX, BLOCK_BYTES, ENTRY_BYTES_MAX, SEGMENT_BYTES, SEGMENTS_MAX, SEGMENTS_SPARE},
 };
-
-/// Bytes read at a time while recovering.
-const SCAN_BYTES: usize = 1024 * 1024;
 
 /// Bytes read at a time for entries.
 const READ_BYTES: usize = 256 * 1024;
@@ -599,100 +599,4 @@ impl<D: Disk> State<D> {
         );
         *old = first;
     }
-}
-
-async fn recover<D: Disk>(
-    disk: &D,
-    config: &JournalConfig,
-    ids: &[SegmentId],
-    state: &mut State<D>,
-) -> Result<RecoveryReport> {
-    let mut report = RecoveryReport::default();
-    // From the newest to the oldest: each used segment's link says where the one before it must end.
-    let mut known_end: Option<Link> = None;
-    let mut scanned: VecDeque<(SegmentId, D::File, ScannedSegment)> = VecDeque::new();
-    for id in ids.iter().rev() {
-        let path = segment_path(&config.dir, *id);
-        let file = disk.open(&path).await?;
-        let image = read_whole(&file).await?;
-        if let Some(link) = known_end
-            && link.segment != *id
-        {
-            if *id < link.segment {
-                let reason = "the segment is missing, and one before it is not".to_owned();
-                return Err(Error::DamagedFile { path: segment_path(&config.dir, link.segment), reason });
-            }
-            // Between a segment and the one its link names: made ready, and passed over after a crash.
-            retire(disk, config, state, *id).await?;
-            continue;
-        }
-        let found = scan(&path, *id, &image, known_end)?;
-        match found.link {
-            None if known_end.is_none() => {
-                if found.torn {
-                    report.torn_tail = Some(TornTail { segment: *id, offset: found.end });
-                }
-                retire(disk, config, state, *id).await?;
-            }
-            None => {
-                let reason = "it holds no whole batch, but the next segment says it does".to_owned();
-                return Err(Error::DamagedBatch { segment: *id, offset: BATCHES_AT, reason });
-            }
-            Some(link) => {
-                if known_end.is_none() && found.torn {
-                    report.torn_tail = Some(TornTail { segment: *id, offset: found.end });
-                }
-                known_end = Some(link);
-                scanned.push_front((*id, file, found));
-            }
-        }
-    }
-    for (id, file, found) in scanned {
-        report.segments += 1;
-        report.batches += u64::from(found.batches);
-        report.records += found.records.len() as u64;
-        for item in found.records {
-            let partition = item.record.partition;
-            match item.record.kind {
-                RecordKind::State => {
-                    state.states.insert(partition, Bytes::copy_from_slice(&item.record.payload));
-                }
-                RecordKind::Entry => {
-                    let location = Location { segment: id, offset: item.offset, len: item.len };
-                    if !state.index.insert(partition, item.record.index, location) {
-                        return Err(Error::DamagedBatch {
-                            segment: id,
-                            offset: u64::from(item.offset),
-                            reason: format!("entry {} of partition {partition} leaves a gap", item.record.index),
-                        });
-                    }
-                }
-                RecordKind::Link => {}
-            }
-        }
-        state.segments.push_back(Segment { id, file, end: found.end, batches: found.batches });
-    }
-    // What is written next goes into a new segment (`sealed`), whose link fixes where this one ended: a torn batch stays
-    // behind it for good, and can never look like damage later.
-    disk.sync_dir(&config.dir).await?;
-    Ok(report)
-}
-
-/// A segment that was never used becomes a spare: its generation is not used again.
-async fn retire<D: Disk>(disk: &D, config: &JournalConfig, state: &mut State<D>, id: SegmentId) -> Result<()> {
-    disk.rename(&segment_path(&config.dir, id), &spare_path(&config.dir, id)).await?;
-    state.spares.push_back(id);
-    Ok(())
-}
-
-async fn read_whole<F: crate::env::DiskFile>(file: &F) -> Result<Bytes> {
-    let len = usize::try_from(file.len()).expect("segments fit in memory");
-    let mut image = Vec::with_capacity(len);
-    while image.len() < len {
-        let piece = SCAN_BYTES.min((len - image.len()).next_multiple_of(BLOCK_BYTES));
-        let read = file.read(image.len() as u64, piece).await?;
-        let wanted = piece.min(len - image.len());
-        image.extend_from_slice(&read[..wanted]);
-    }
-    Ok(Bytes::from(image))
 }

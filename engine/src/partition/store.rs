@@ -180,6 +180,11 @@ impl<D: Disk> Partition<D> {
         self.inner.state.borrow().sealed.is_some()
     }
 
+    /// Whether a flush or merge is changing the files: one at a time.
+    pub fn is_changing(&self) -> bool {
+        self.inner.tree.is_changing()
+    }
+
     /// Whether anything is applied and not in files.
     pub fn is_dirty(&self) -> bool {
         self.applied() > self.flushed().0

@@ -171,7 +171,8 @@ impl<D: Disk> Tree<D> {
         Ok(None)
     }
 
-    /// Rows of a range in order, until `rows_max` or about `bytes_max` of keys and values; at least one where one exists.
+    /// Rows of a range in order, until `rows_max` or about `bytes_max` of keys and values; at least one where one
+    /// exists.
     ///
     /// # Errors
     /// `DamagedBlock`, `Io`.
@@ -230,9 +231,14 @@ impl<D: Disk> Tree<D> {
         installed
     }
 
+    /// Whether a flush or merge is under way.
+    pub fn is_changing(&self) -> bool {
+        self.inner.changing.get()
+    }
+
     /// Whether there are enough files to merge some.
     pub fn wants_merge(&self) -> bool {
-        !self.inner.changing.get() && self.plan().is_some()
+        !self.is_changing() && self.plan().is_some()
     }
 
     fn plan(&self) -> Option<core::ops::Range<usize>> {

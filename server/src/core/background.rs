@@ -1,12 +1,12 @@
-//! Background work of a core: journal upkeep, flush, merge. One thing at a time; each yields in slices by itself.
+//! Background work of a core: journal upkeep and flush, one at a time, and merges beside them; each yields in slices.
 //!
 //! Invariants
 //! - The journal forgets an entry only after the flush that holds it is durable.
 //! - A flush or merge that finds no space changes nothing and is tried again; anything else that fails ends the node,
-//!   except damage found by a merge, which is reported and leaves the files as they are.
+//!   except damage found by a merge, which is reported and leaves the partition's files as they are.
 
 use core::{future::poll_fn, task::Poll};
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use columba_engine::{
     env::{Clock, Disk},
@@ -14,7 +14,7 @@ use columba_engine::{
     partition::Partition,
 };
 
-use super::{Core, TIMEOUT_MAX};
+use super::{Core, TIMEOUT_MAX, state::CoreState};
 use crate::error::{Error, Result};
 
 impl<D: Disk, C: Clock> Core<D, C> {
@@ -23,10 +23,11 @@ impl<D: Disk, C: Clock> Core<D, C> {
     /// # Errors
     /// A failed durable write, `Io`: the node must exit.
     pub async fn run_background(self: Rc<Self>) -> Result<()> {
-        let jobs = Rc::clone(&self).run_jobs();
-        let upkeep = self.run_upkeep();
-        let (_, result) = futures_util::future::join(jobs, upkeep).await;
-        result
+        let jobs = async {
+            Rc::clone(&self).run_jobs().await;
+            Ok(())
+        };
+        futures_util::future::try_join3(jobs, self.run_upkeep(), self.run_merges()).await.map(|_| ())
     }
 
     async fn run_upkeep(&self) -> Result<()> {
@@ -37,34 +38,55 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             survive(self.journal.maintain().await, &mut blocked)?;
             if core::mem::take(&mut self.state.borrow_mut().flush_requested) {
-                for partition in self.partitions.values().filter(|partition| partition.is_dirty()) {
+                let idle = |partition: &&Partition<D>| partition.is_dirty() && !partition.is_changing();
+                for partition in self.partitions.values().filter(idle) {
                     self.flush(partition, &mut blocked).await?;
                 }
             }
             let pressed = self.journal.segments_in_use() >= SEGMENTS_FLUSH_AT;
             let pinning = self.journal.pinning().filter(|_| pressed);
-            let due = self
-                .partitions
-                .values()
-                .find(|partition| partition.wants_flush() || (pinning == Some(partition.id()) && partition.is_dirty()));
-            if let Some(partition) = due {
-                self.flush(partition, &mut blocked).await?;
-            } else if let Some(partition) = self.partitions.values().find(|partition| partition.wants_merge()) {
-                match partition.merge().await {
-                    Ok(()) => self.metrics.merges_total.add(1),
-                    Err(error) if error.is_damage() => {
-                        tracing::error!(partition = %partition.id(), %error, "a merge met damage; the files are kept");
-                        self.metrics.damage_total.add(1);
-                        self.pause().await;
-                    }
-                    Err(error) => survive(Err(error), &mut blocked)?,
+            let due = self.partitions.values().find(|partition| {
+                !partition.is_changing()
+                    && (partition.wants_flush() || (pinning == Some(partition.id()) && partition.is_dirty()))
+            });
+            match due {
+                Some(partition) => self.flush(partition, &mut blocked).await?,
+                None => {
+                    self.report();
+                    self.pause(|state| state.flush_requested).await;
                 }
-            } else {
-                self.report();
-                self.pause().await;
             }
             if blocked {
-                self.pause().await;
+                self.pause(|state| state.flush_requested).await;
+            }
+        }
+    }
+
+    /// One merge at a time, beside the flushes of the other partitions: a long merge must not hold up what makes room
+    /// in the journal.
+    async fn run_merges(&self) -> Result<()> {
+        let mut blocked = false;
+        let mut damaged = BTreeSet::new();
+        loop {
+            if self.state.borrow().shutting_down {
+                return Ok(());
+            }
+            let due = self.partitions.values().find(|found| found.wants_merge() && !damaged.contains(&found.id()));
+            let Some(partition) = due else {
+                self.pause(|_| false).await;
+                continue;
+            };
+            match partition.merge().await {
+                Ok(()) => self.metrics.merges_total.add(1),
+                Err(error) if error.is_damage() => {
+                    tracing::error!(partition = %partition.id(), %error, "a merge met damage; the files are kept");
+                    self.metrics.damage_total.add(1);
+                    damaged.insert(partition.id());
+                }
+                Err(error) => survive(Err(error), &mut blocked)?,
+            }
+            if core::mem::take(&mut blocked) {
+                self.pause(|_| false).await;
             }
         }
     }
@@ -99,11 +121,12 @@ impl<D: Disk, C: Clock> Core<D, C> {
         self.metrics.journal_segments.set(self.journal.segments_in_use() as u64);
     }
 
-    async fn pause(&self) {
+    /// Waits a while, or until the state says that it is over.
+    async fn pause(&self, is_over: impl Fn(&CoreState<D>) -> bool) {
         let until = self.clock.now() + TIMEOUT_MAX;
         poll_fn(|cx| {
             let state = self.state.borrow();
-            if self.clock.now() >= until || state.shutting_down || state.flush_requested {
+            if self.clock.now() >= until || state.shutting_down || is_over(&state) {
                 return Poll::Ready(());
             }
             self.wakers.background.set(Some(cx.waker().clone()));

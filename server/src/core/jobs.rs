@@ -2,8 +2,8 @@
 //! cores, catch-up.
 //!
 //! Invariants
-//! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts too, so
-//!   the bound is above the sessions of a core.
+//! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts
+//!   too, so the bound is above the sessions of a core.
 //! - No question is answered before the partitions of the core have applied what the journal held at the start.
 //! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
 
@@ -28,12 +28,12 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use super::{
     Core,
     host::Waiter,
-    message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket},
+    message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket, UserMessage},
     state::{Job, Verdict, Wait, deliver_frame, send_command},
 };
 use crate::{
     core::limits::JOBS_MAX,
-    delivery::{FANOUT_READ_BYTES, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
+    delivery::{FANOUT_READ_BYTES, SYNC_FAILED_RETRY_MS, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
 };
 
 impl<D: Disk, C: Clock> Core<D, C> {
@@ -92,12 +92,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 }
                 self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Registered(outcome)));
             }
-            Job::Presence(session, user) => {
-                self.caught_up().await;
-                let partition = self.owned(|core| core.state.borrow().router.user(user));
-                let stored = partition.last_seen(user).await.ok().flatten().map_or(0, |seen| seen.time_ms);
-                self.with_state(|state| state.tell_presence(session, user, stored));
-            }
+            Job::Subscribe(session, request_id, users) => self.subscribe(session, request_id, users).await,
         }
     }
 
@@ -339,12 +334,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
 
     fn sync_failed(&self, session: SessionRef, code: Code) {
         // The entry stays in the inbox, untrimmed: the next session tries again.
-        let goaway = v1::Goaway { code: code.number(), message: code.name().to_owned(), reconnect_after_ms: 5_000 };
-        self.with_state(|state| {
-            if session.core == self.options.core {
-                state.reply(session.session, SessionMessage::Push(Kind::Goaway(goaway)));
-            }
-        });
+        self.with_state(|state| state.route_session(session, SessionMessage::Goaway(code, SYNC_FAILED_RETRY_MS)));
     }
 
     /// Messages of a chat, from wherever it is.
@@ -375,6 +365,27 @@ impl<D: Disk, C: Clock> Core<D, C> {
         done(self.ask_user(user, Ask::CreateUser(registration.clone())).await)?;
         done(self.ask(handle_core, Ask::ConfirmHandle(registration)).await)?;
         Ok(DeviceAddress { user, device: DeviceId::FIRST })
+    }
+
+    // Presence.
+
+    /// One user after the other: what a session can have under way is bounded by its requests, not by their length.
+    async fn subscribe(&self, session: SessionRef, request_id: u64, users: Vec<UserId>) {
+        for user in users {
+            if self.state.borrow().session(session.session).is_none_or(|open| !open.subscriptions().contains(&user)) {
+                // It has ended, or wants others by now.
+                continue;
+            }
+            self.ask_user(user, Ask::Subscribe { user, session }).await;
+            self.with_state(|state| {
+                let wanted = state.session(session.session).is_some_and(|open| open.subscriptions().contains(&user));
+                if !wanted {
+                    state.route(CoreMessage::User(user, UserMessage::Unsubscribe(session)));
+                }
+            });
+        }
+        let done = SessionMessage::Reply(request_id, Kind::Done(v1::Done {}));
+        self.with_state(|state| state.reply(session.session, done));
     }
 
     // Questions.
@@ -457,6 +468,12 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let id = self.state.borrow().router.handle(&handle);
                 to_done(&self.propose(id, Command::ConfirmHandle { handle, user }).await?)
             }
+            Ask::Subscribe { user, session } => {
+                let partition = self.owned(|core| core.state.borrow().router.user(user));
+                let stored = partition.last_seen(user).await.map_err(failed)?.map_or(0, |seen| seen.time_ms);
+                self.with_state(|state| state.subscribe(session, user, stored));
+                Ok(Answer::Done)
+            }
             Ask::FindHandle(handle) => {
                 let partition = self.owned(|core| core.state.borrow().router.handle(&handle));
                 let row = partition.handle(&handle).await.map_err(failed)?;
@@ -479,8 +496,10 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let (partition, row) = self.chat_of_member(chat, user).await?;
                 let mut members = Vec::new();
                 for member in row.members {
-                    let row = partition.member(chat, member).await.map_err(failed)?;
-                    members.push((member, row.unwrap_or_default()));
+                    let mut found = partition.member(chat, member).await.map_err(failed)?.unwrap_or_default();
+                    // What was told already may not be durable yet.
+                    found.delivered = found.delivered.max(self.state.borrow().fanout.delivered(chat, member));
+                    members.push((member, found));
                 }
                 members.dedup_by_key(|(user, _)| *user);
                 Ok(Answer::Members(row.last_seq, members))

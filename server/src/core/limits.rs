@@ -6,6 +6,9 @@ pub const SESSIONS_MAX: usize = 100_000;
 pub const UNAUTHENTICATED_MAX: usize = 4_096;
 /// Requests of a session (not sends, not acknowledgements) that may be unanswered; beyond, its input is held back.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 32;
+/// Messages to other cores that wait for room in a ring. Beyond: no session of the core is read from until half of them
+/// have left.
+pub const REMOTE_WAITING_MAX: usize = 16_384;
 /// Bytes of a partition's commands that wait to be proposed. Beyond: `OVERLOADED`.
 pub const PROPOSAL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Chats that wait for admission, and sends that wait in one. Beyond: `OVERLOADED`.

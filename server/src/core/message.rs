@@ -124,9 +124,7 @@ pub enum UserMessage {
         /// Its read watermark.
         read: MessageSeq,
     },
-    /// A session wants to know whether the user is online.
-    Subscribe(SessionRef),
-    /// It does not any more.
+    /// A session does not want to know any more whether the user is online.
     Unsubscribe(SessionRef),
 }
 
@@ -152,8 +150,10 @@ pub enum SessionMessage {
     Sent(u64, Result<v1::Sent, Code>),
     /// Something unasked.
     Push(Kind),
-    /// A newer session of the device took over.
-    Replaced,
+    /// Something unasked that may be left out where the client reads too slowly: a receipt, or a presence.
+    Hint(Kind),
+    /// The session ends: why, and how long to wait before the next.
+    Goaway(Code, u32),
 }
 
 /// A question between cores.
@@ -167,6 +167,13 @@ pub enum Ask {
     ConfirmHandle(Registration),
     /// Who has this handle?
     FindHandle(String),
+    /// A session wants to know whether the user is online: now, and from now on.
+    Subscribe {
+        /// The user.
+        user: UserId,
+        /// The session.
+        session: SessionRef,
+    },
     /// Is there such a user?
     UserExists(UserId),
     /// The device's key.

@@ -182,7 +182,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let mut partitions = BTreeMap::new();
         let mut groups = CoreGroups::default();
         for id in router.partitions_of(options.core) {
-            let dir = core_dir.join(format!("partition-{id:0>5}"));
+            let dir = core_dir.join(format!("partition-{:05}", id.get()));
             disk.create_dir_all(&dir).await?;
             let partition = Partition::open(disk.clone(), dir, id).await?;
             let found = recovered.partitions.get(&id);
@@ -338,7 +338,7 @@ impl<D: Disk, C: Clock> SessionHandle<D, C> {
 
     /// Whether to read more from the socket now.
     pub fn wants_input(&self) -> bool {
-        self.core.state.borrow().session(self.session).is_some_and(crate::session::Session::wants_input)
+        self.core.state.borrow_mut().wants_input(self.session)
     }
 
     /// The session, as others know it.

@@ -154,6 +154,7 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
     }
     spawn_local(run_writer(Rc::clone(&core), setup.rings.to));
 
+    let shared = Arc::clone(&setup.shared);
     let share = setup.config.unauthenticated_max.div_ceil(usize::from(setup.cores));
     let front = Rc::new(Front {
         core: Rc::clone(&core),
@@ -164,7 +165,7 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
         open: Cell::new(0),
     });
     let endpoint = start_fronts(&front, setup.sockets)?;
-    spawn_local(announce(Rc::clone(&core), setup.events));
+    spawn_local(announce(Rc::clone(&core), shared, setup.events));
     loops.run(&core, setup.shutdown).await?;
 
     setup.finished.fetch_add(1, Ordering::Relaxed);
@@ -177,11 +178,12 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
     Ok(())
 }
 
-/// Tells the node when the core is ready.
-async fn announce(core: Rc<RealCore>, events: mpsc::Sender<CoreEvent>) {
+/// Tells the node when the core is ready; whoever hears of it from the node finds `/readyz` of the same opinion.
+async fn announce(core: Rc<RealCore>, shared: Arc<NodeShared>, events: mpsc::Sender<CoreEvent>) {
     while !core.is_ready() {
         sleep(Duration::from_millis(2)).await;
     }
+    shared.ready[usize::from(core.id().get())].store(true, Ordering::Relaxed);
     let _ = events.send(CoreEvent::Ready).await;
 }
 

@@ -91,6 +91,34 @@ impl Fanout {
         deliver: &mut Vec<(UserId, Delivery)>,
     ) {
         let seq = message.seq;
+        let record = self.record_with(chat, members, seq, now);
+        for member in &mut record.members {
+            if member.sent.next() == seq && seq.get() - member.covered.get() <= FANOUT_WINDOW {
+                if member.covered == member.sent {
+                    member.since = now;
+                }
+                let fresh = member.covered == member.sent;
+                let prev = member.sent;
+                member.sent = seq;
+                deliver.push((member.user, Delivery { chat, prev, fresh, messages: vec![message.clone()] }));
+            }
+        }
+    }
+
+    /// A message was committed by an earlier run of the node, and is applied once more at the start: what follows in
+    /// the log may say that everybody has it. [`Self::behind`] tells in the end who does not.
+    pub(crate) fn handle_replayed(&mut self, chat: ChatId, members: [UserId; 2], seq: MessageSeq, now: Instant) {
+        self.record_with(chat, members, seq, now);
+    }
+
+    /// Chats with members that lack something.
+    pub(crate) fn behind(&self) -> BTreeSet<ChatId> {
+        let is_behind = |record: &Record| record.members.iter().any(|member| member.sent < record.last);
+        self.chats.iter().filter(|(_, record)| is_behind(record)).map(|(chat, _)| *chat).collect()
+    }
+
+    /// The chat's record, with the message `seq` in it. Without a record everything before it is durably covered.
+    fn record_with(&mut self, chat: ChatId, members: [UserId; 2], seq: MessageSeq, now: Instant) -> &mut Record {
         let checks = &mut self.checks;
         let record = self.chats.entry(chat).or_insert_with(|| {
             checks.push_back((now + RESEND_AFTER, chat));
@@ -110,17 +138,15 @@ impl Fanout {
             Record { last: at, members: users.into_iter().map(member).collect(), reading: false }
         });
         record.last = record.last.max(seq);
-        for member in &mut record.members {
-            if member.sent.next() == seq && seq.get() - member.covered.get() <= FANOUT_WINDOW {
-                if member.covered == member.sent {
-                    member.since = now;
-                }
-                let fresh = member.covered == member.sent;
-                let prev = member.sent;
-                member.sent = seq;
-                deliver.push((member.user, Delivery { chat, prev, fresh, messages: vec![message.clone()] }));
-            }
-        }
+        record
+    }
+
+    /// How far a member has what it was delivered, where this is known better than from the files.
+    pub(crate) fn delivered(&self, chat: ChatId, user: UserId) -> MessageSeq {
+        let record = self.chats.get(&chat);
+        let member = record.and_then(|record| record.members.iter().find(|member| member.user == user));
+        let late = self.late.get(&(chat, user)).copied().unwrap_or_default();
+        member.map_or(late, |member| member.delivered.max(late))
     }
 
     /// A member reported how far it is. Returns whether the chat may have more to send.
@@ -187,7 +213,8 @@ impl Fanout {
         Some((member.sent.next(), MessageSeq::new(to)))
     }
 
-    /// What was read, for every member that continues with it. Empty after a failed read. Returns whether there is more.
+    /// What was read, for every member that continues with it. Empty after a failed read. Returns whether there is
+    /// more.
     pub(crate) fn handle_read(
         &mut self,
         chat: ChatId,
@@ -275,7 +302,9 @@ impl Fanout {
             return false;
         };
         if let Some(member) = record.members.iter_mut().find(|member| member.user == user) {
-            member.durable = member.durable.max(covered.min(member.covered));
+            member.covered = member.covered.max(covered.min(record.last));
+            member.sent = member.sent.max(member.covered);
+            member.durable = member.durable.max(covered.min(record.last));
             member.delivered_durable = member.delivered_durable.max(delivered);
         }
         self.forget_if_done(chat);

@@ -8,16 +8,20 @@
 //! - A device goes live only when none of its chats has `inboxing` above `inboxed`.
 //! - A user without sessions and without obligations is forgotten.
 
+mod device;
+mod progress;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use columba_engine::{
     env::Instant,
     partition::{command::InboxAppend, effect::StoredMessage},
 };
-use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId, limits::UNACKED_MAX};
+use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
 use rustc_hash::FxHashMap;
 
-use super::{ACK_WAIT, HELD_MAX, UNACKED_BYTES_MAX, WAITING_MAX};
+use self::{device::DeviceLive, progress::Progress};
+use super::{ACK_WAIT, WAITING_MAX};
 use crate::core::message::{Delivery, SessionRef};
 
 /// What the user's side wants done.
@@ -74,112 +78,6 @@ struct ChatLive {
     devices: Vec<Progress>,
 }
 
-struct Progress {
-    device: DeviceId,
-    /// Pushed in the present session, or own.
-    pushed: MessageSeq,
-    /// Acknowledged by the device.
-    acked: MessageSeq,
-    /// Wanted in the inbox, at least.
-    inboxing: MessageSeq,
-    /// In the inbox, durably, now or earlier.
-    inboxed: MessageSeq,
-    /// Acknowledged, in the inbox, or the device's own: everything up to here.
-    covered: MessageSeq,
-    /// The device's own messages above `covered`: it has them.
-    own: VecDeque<MessageSeq>,
-    /// When the oldest unacknowledged push was made.
-    since: Option<Instant>,
-    /// Whether an entry of `checks` will look at it.
-    armed: bool,
-}
-
-impl Progress {
-    fn new(device: DeviceId, at: MessageSeq) -> Self {
-        Self {
-            device,
-            pushed: at,
-            acked: MessageSeq::ZERO,
-            inboxing: at,
-            inboxed: at,
-            covered: at,
-            own: VecDeque::new(),
-            since: None,
-            armed: false,
-        }
-    }
-
-    /// Moves `covered` as far as acknowledgements, inbox and own messages go without a gap.
-    fn settle(&mut self) {
-        self.covered = self.covered.max(self.acked).max(self.inboxed);
-        while let Some(own) = self.own.front().copied() {
-            if own > self.covered.next() {
-                break;
-            }
-            self.own.pop_front();
-            self.covered = self.covered.max(own);
-        }
-    }
-
-    /// First message that is neither covered nor wanted in the inbox.
-    fn first_open(&self) -> MessageSeq {
-        self.covered.max(self.inboxing).next()
-    }
-
-    /// The clock of an unacknowledged push starts. Returns whether a check must be queued.
-    fn start(&mut self, now: Instant) -> bool {
-        self.since = self.since.or(Some(now));
-        !core::mem::replace(&mut self.armed, true)
-    }
-}
-
-/// A device with a session.
-struct DeviceLive {
-    session: SessionRef,
-    live: bool,
-    /// Pushed and not acknowledged, over all chats.
-    unacked: FxHashMap<ChatId, VecDeque<(MessageSeq, usize)>>,
-    unacked_messages: usize,
-    unacked_bytes: usize,
-    /// Inbox entries handed to the session and not acknowledged: position, chat, last seq, whether it is done.
-    entries: VecDeque<(u64, ChatId, MessageSeq, bool)>,
-    /// Messages that came while the device was syncing: pushed when it goes live.
-    held: VecDeque<(ChatId, StoredMessage)>,
-    /// Whether a sync job runs, or is asked for.
-    syncing: bool,
-}
-
-impl DeviceLive {
-    fn has_room(&self) -> bool {
-        self.unacked_messages < UNACKED_MAX && (self.unacked_bytes < UNACKED_BYTES_MAX || self.unacked_messages == 0)
-    }
-
-    fn count_push(&mut self, chat: ChatId, seq: MessageSeq, bytes: usize) {
-        self.unacked.entry(chat).or_default().push_back((seq, bytes));
-        self.unacked_messages += 1;
-        self.unacked_bytes += bytes;
-    }
-
-    /// Returns the highest seq of the chat that was pushed in this session and is acknowledged by this.
-    fn count_ack(&mut self, chat: ChatId, seq: MessageSeq) -> Option<MessageSeq> {
-        let queue = self.unacked.get_mut(&chat)?;
-        let mut highest = None;
-        while let Some((pushed, bytes)) = queue.front().copied() {
-            if pushed > seq {
-                break;
-            }
-            queue.pop_front();
-            self.unacked_messages -= 1;
-            self.unacked_bytes -= bytes;
-            highest = Some(pushed);
-        }
-        if queue.is_empty() {
-            self.unacked.remove(&chat);
-        }
-        highest
-    }
-}
-
 impl Live {
     /// Whether a device of the user has a session.
     pub(crate) fn is_online(&self, user: UserId) -> bool {
@@ -203,6 +101,7 @@ impl Live {
             unacked_bytes: 0,
             entries: VecDeque::new(),
             held: VecDeque::new(),
+            held_bytes: 0,
             syncing: true,
         };
         user.sessions.insert(address.device, device);
@@ -339,7 +238,8 @@ impl Live {
                     }
                     out.push(LiveOutput::Push(device.session, chat, message.clone()));
                 }
-                Some(device) if !device.live && device.held.len() < HELD_MAX => {
+                Some(device) if !device.live && device.may_hold() => {
+                    device.held_bytes += message.body.len();
                     device.held.push_back((chat, message.clone()));
                     if progress.start(now) {
                         self.checks.push_back((now + ACK_WAIT, address, chat));
@@ -376,6 +276,7 @@ impl Live {
         };
         if let Some(device) = user.sessions.get_mut(&address.device) {
             device.held.clear();
+            device.held_bytes = 0;
         }
         let mut ranges = Vec::new();
         for (chat, record) in sorted(&user.chats) {
@@ -679,6 +580,7 @@ impl Live {
                 out.push(LiveOutput::Synced(device.session));
                 return true;
             };
+            device.held_bytes -= message.body.len();
             if !device.has_room() {
                 self.spill(address);
                 return false;

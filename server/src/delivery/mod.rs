@@ -40,12 +40,17 @@ pub const ADVANCE_CHATS_MAX: usize = 1024;
 pub const LATE_MAX: usize = 65_536;
 /// Messages held for a device that is catching up. Beyond: they go to its inbox.
 pub const HELD_MAX: usize = 256;
-/// Bytes of messages pushed to a device and not acknowledged; beyond (and beyond `UNACKED_MAX` messages) it falls behind.
+/// Bytes of their bodies. Beyond: likewise.
+pub const HELD_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of messages pushed to a device and not acknowledged; beyond (and beyond `UNACKED_MAX` messages) it falls
+/// behind.
 pub const UNACKED_BYTES_MAX: usize = columba_wire::limits::OUTBOX_BYTES_MAX;
 /// Inbox entries read at a time while catching up.
 pub const SYNC_PAGE_ENTRIES: usize = 64;
 /// Bytes of bodies read at a time while catching up.
 pub const SYNC_READ_BYTES: usize = 128 * 1024;
+/// Milliseconds that a device whose catch-up failed is asked to wait before it comes back.
+pub const SYNC_FAILED_RETRY_MS: u32 = 5_000;
 /// Deliveries that wait for a user's row to be read. Beyond they are dropped, and sent again later.
 pub const WAITING_MAX: usize = 1024;
 /// Sessions subscribed to one user's presence. Beyond: the oldest loses its subscription.

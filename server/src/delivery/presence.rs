@@ -2,7 +2,8 @@
 //!
 //! Invariants
 //! - A user is online while a device of the user has a session; no heartbeat costs a write.
-//! - `last_seen` only grows, and is written at most every [`super::LAST_SEEN_EVERY`] for all users of a partition at once.
+//! - `last_seen` only grows, and is written at most every [`super::LAST_SEEN_EVERY`] for all users of a partition at
+//!   once.
 
 use std::collections::{BTreeMap, BTreeSet};
 

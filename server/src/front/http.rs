@@ -137,8 +137,7 @@ fn upgrade(method: &Method, headers: &HeaderMap, allowed_origins: &[String]) -> 
     if !origin_is_allowed(headers, allowed_origins) {
         return refuse(StatusCode::FORBIDDEN, "this origin is not allowed (allowed_origins)\n");
     }
-    let asks_for_subprotocol = headers.contains_key(SEC_WEBSOCKET_PROTOCOL);
-    if asks_for_subprotocol && !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+    if !has_token(headers, &SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         return refuse(StatusCode::BAD_REQUEST, "the subprotocol here is columba.v1\n");
     }
     let mut page = Response::new(Full::default());
@@ -147,9 +146,7 @@ fn upgrade(method: &Method, headers: &HeaderMap, allowed_origins: &[String]) -> 
     page.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
     page.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
     page.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
-    if asks_for_subprotocol {
-        page.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-    }
+    page.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     page
 }
 
@@ -196,12 +193,11 @@ mod tests {
         assert_eq!(page.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(page.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         assert_eq!(page.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
-        assert_eq!(status(&GOOD[..4], &[]), 101, "no subprotocol asked for, none chosen");
     }
 
     #[test]
     fn what_is_no_websocket_of_ours_is_refused() {
-        for (without, expected) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
+        for (without, expected) in [(0, 426), (1, 426), (2, 426), (3, 400), (4, 400)] {
             let lines: Vec<_> = (0..5).filter(|index| *index != without).map(|index| GOOD[index]).collect();
             assert_eq!(status(&lines, &[]), expected, "without {}", GOOD[without].0);
         }

@@ -7,10 +7,10 @@
 //! Connection migration is off: a node with several cores has one endpoint per core behind `SO_REUSEPORT`, and the
 //! kernel chooses by the client's address. A client whose address changes connects again, and resumes its inbox.
 //!
-//! A node that was killed says nothing; its clients would notice after their idle timeout, half a minute. So the keys of
-//! stateless resets and connection ids are derived from the node's private key: the first packet that the next process
-//! does not know is answered with a reset that the client believes. Each core has keys of its own, or one core could be
-//! made to sign the end of another's live connection (RFC 9000, section 21.11).
+//! A node that was killed says nothing; its clients would notice after their idle timeout, half a minute. So the keys
+//! of stateless resets and connection ids are derived from the node's private key: the first packet that the next
+//! process does not know is answered with a reset that the client believes. Each core has keys of its own, or one
+//! core could be made to sign the end of another's live connection (RFC 9000, section 21.11).
 //!
 //! Invariants
 //! - Addresses must prove themselves with a Retry while many handshakes are under way.

@@ -96,7 +96,8 @@ impl Tls {
         let leaf =
             chain.first().ok_or_else(|| Error::Tls(format!("{}: no certificate in it", certificate_path.display())))?;
         let certificate_hash = Sha256::digest(leaf).into();
-        let reset_secret = Sha256::new_with_prefix(b"columba/1 reset\0").chain_update(key.secret_der()).finalize().into();
+        let reset_secret =
+            Sha256::new_with_prefix(b"columba/1 reset\0").chain_update(key.secret_der()).finalize().into();
         let tcp = server_config(chain.clone(), key.clone_key(), ALPN_HTTP)?;
         let quic = server_config(chain, key, ALPN_QUIC)?;
         Ok(Self { tcp: Arc::new(tcp), quic: Arc::new(quic), certificate_path, certificate_hash, reset_secret })

@@ -52,8 +52,8 @@ pub(crate) enum SessionOutput {
     Login(u64, handshake::LoginAttempt),
     /// Register: the answer comes back through [`Session::handle_registered`].
     Register(u64, Registration),
-    /// Tell the present state of these users, and changes from now on.
-    Subscribe(u64, Vec<UserId>, Vec<UserId>),
+    /// Tell the state of these users and changes from now on, instead of those before: answered like a question.
+    Subscribe { request_id: u64, before: Vec<UserId>, after: Vec<UserId> },
 }
 
 /// A session.
@@ -217,14 +217,16 @@ impl Session {
                 users.sort_unstable();
                 users.dedup();
                 let before = core::mem::replace(&mut self.subscriptions, users.clone());
-                out.push(SessionOutput::Subscribe(request_id, before, users));
+                self.requests_in_flight += 1;
+                out.push(SessionOutput::Subscribe { request_id, before, after: users });
             }
             Request::Ping(v1::Ping {}) => {
                 self.outbox.push(request_id, Kind::Pong(v1::Pong { server_time_ms: wall.as_millis() }));
             }
             Request::Bye(v1::Bye {}) => self.outbox.close(),
             Request::Hello(_) | Request::Register(_) | Request::Login(_) => {
-                self.fail(Code::Unexpected, "the session is open already");
+                self.refuse(request_id, Code::Unexpected, "the session is open already");
+                self.outbox.close();
             }
         }
         Ok(())
@@ -265,7 +267,8 @@ impl Session {
                 }
             }
             SessionMessage::Push(kind) => self.outbox.push(0, kind),
-            SessionMessage::Replaced => self.goaway(Code::Replaced, 0),
+            SessionMessage::Hint(kind) => self.outbox.push_hint(kind),
+            SessionMessage::Goaway(code, reconnect_after_ms) => self.goaway(code, reconnect_after_ms),
         }
     }
 

@@ -3,6 +3,8 @@
 //! Invariants
 //! - Frames leave in the order they came; after [`Outbox::close`] nothing is added, and `Close` comes last.
 //! - Bytes that wait are counted until the front reports them written.
+//! - They are bounded: replies by holding back input, deliveries by what may be unacknowledged, hints by being left
+//!   out.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -37,6 +39,14 @@ impl Outbox {
         let bytes = frame.encoded_len();
         self.bytes += bytes;
         self.frames.push_back((frame, bytes));
+    }
+
+    /// Adds what may be left out: it is, where the bound is reached. Only the newest state of such things counts, and a
+    /// client can ask for it.
+    pub(crate) fn push_hint(&mut self, kind: Kind) {
+        if !self.is_full() {
+            self.push(0, kind);
+        }
     }
 
     /// Nothing more is added; `Close` follows what is queued.

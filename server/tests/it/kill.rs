@@ -123,14 +123,31 @@ async fn settle(phones: &[Phone]) {
         all.then_some(())
     };
     if timeout(limit, until("everything is confirmed and delivered", limit * 2, settled)).await.is_err() {
-        for phone in phones {
-            let (queued, sent) = phone.read(|diary| (diary.queued.len(), diary.sent.len()));
-            eprintln!("{}: {queued} queued, {sent} confirmed, {} came", phone.user, came(phone));
+        for pair in phones.chunks(2) {
+            describe(&pair[0], &pair[1]);
+            describe(&pair[1], &pair[0]);
         }
         panic!("not everything was confirmed and delivered within {limit:?}");
     }
     // What came too often would still be on its way.
     sleep(Duration::from_millis(300)).await;
+}
+
+/// What is missing of what `from` has sent to `to`, for whoever reads the failure.
+fn describe(from: &Phone, to: &Phone) {
+    let sent: BTreeSet<_> = from.read(|diary| diary.sent.values().map(|sent| sent.seq.get()).collect());
+    let came: BTreeSet<_> = to.read(|diary| diary.came.iter().map(|(_, seq, ..)| *seq).collect());
+    let missing: Vec<_> = sent.difference(&came).take(20).collect();
+    let (open, disconnects) = from.read(|diary| (diary.open, diary.disconnects));
+    eprintln!(
+        "{}: {open} without an outcome, {} confirmed up to {:?}, {disconnects} connections lost; {} came up to {:?}, \
+         missing {missing:?}",
+        from.user,
+        sent.len(),
+        sent.last(),
+        came.len(),
+        came.last(),
+    );
 }
 
 /// Both diaries of a chat against each other. Returns how many messages it has.

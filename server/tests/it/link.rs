@@ -119,6 +119,7 @@ impl WebSocket {
     /// Upgrades a connection.
     pub(crate) async fn open(mut io: Box<dyn Io>) -> Self {
         io.write_all(upgrade("").as_bytes()).await.unwrap();
+        io.flush().await.unwrap();
         let mut link = Self { io, read: BytesMut::new() };
         let head = link.read_head().await.expect("an answer to the upgrade");
         assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("columba.v1"), "{head}");

@@ -6,7 +6,7 @@
 //! | [`link`], [`raw`] | a client of its own, which can also break every rule |
 //! | [`phone`] | a person with the SDK who writes down everything that was sent and came |
 //! | [`pair`] | two people who chat undisturbed while something else happens to their node |
-//! | `kill`, `full_disk`, `shutdown` | what was promised survives |
+//! | `kill`, `restart`, `full_disk`, `shutdown` | what was promised survives |
 //! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: who sends it loses the connection, and nobody else anything |
 //! | `catch_up`, `sessions`, `registration` | what a client may rely on |
 //! | `pages`, `config`, `disk` | what an operator may rely on |
@@ -36,6 +36,7 @@ mod pair;
 mod phone;
 mod raw;
 mod registration;
+mod restart;
 mod sessions;
 mod shutdown;
 mod slow;

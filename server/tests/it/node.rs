@@ -216,9 +216,9 @@ impl Node {
         &self.setup.data_dir
     }
 
-    /// The command that would start another one with the same settings.
-    pub(crate) fn command(&self) -> Command {
-        self.setup.command()
+    /// A variable of the environment, from the next start on.
+    pub(crate) fn set_env(&mut self, name: &str, value: &str) {
+        self.setup.envs.push((name.to_owned(), value.to_owned()));
     }
 
     /// As `kill -9`, and gone.
@@ -260,7 +260,9 @@ impl Node {
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         let get = async {
             let mut socket = TcpStream::connect(self.plain()).await?;
-            socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+            socket
+                .write_all(format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes())
+                .await?;
             let mut text = String::new();
             socket.read_to_string(&mut text).await?;
             std::io::Result::Ok(text)

@@ -1,6 +1,7 @@
 """A node that stops, and one that is killed: PROTOCOL.md, sections 6, 7 and 11."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import protocol as p
@@ -45,7 +46,7 @@ async def synced_after_a_restart_comes_behind_what_waited(world):
     await node.kill()
     await asyncio.gather(*(session.close() for pair in pairs for session in pair))
     await node.start()
-    for alice, bob in pairs:
+    for _, bob in pairs:
         caught_up = await (await world.login(bob.device, world.far, node)).catch_up()
         assert [deliver.body for deliver in caught_up] == [b"waits"], "Synced came first"
 
@@ -75,10 +76,8 @@ async def killed_and_restarted(world):
         keep(await bob.receive(ack=at < 100))
     await node.kill()
     await asyncio.gather(alice.close(), bob.close())
-    try:
+    with contextlib.suppress(Closed):
         await sending
-    except Closed:
-        pass
     assert sent and len(stored) > len(sent), (len(stored), len(sent))
 
     await node.start()

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Awaitable
 
 import cases_limits  # noqa: F401
 import cases_messages  # noqa: F401
@@ -22,17 +23,25 @@ START = Case("node.serves", lambda world: world.node.start(), WEBSOCKET)
 STOP = Case("node.stops_with_success", lambda world: world.node.stop(), WEBSOCKET)
 
 
+async def fault_of(part: Awaitable[None]) -> Exception | None:
+    """What goes wrong in a part of a case, its time included."""
+    try:
+        async with asyncio.timeout(CASE_PATIENCE):
+            await part
+    except Exception as fault:
+        return fault
+    return None
+
+
 async def passes(case: Case, node: Node) -> bool:
     """Runs a case. One that fails is told with its traceback, and what its nodes logged meanwhile."""
     world, mark, start = World(node, case.transports), node.log_size(), time.monotonic()
-    fault = None
     try:
-        for part in (case.run(world), world.close()):
-            try:
-                async with asyncio.timeout(CASE_PATIENCE):
-                    await part
-            except Exception as error:
-                fault = fault or error
+        try:
+            fault = await fault_of(case.run(world))
+        finally:
+            fault_at_close = await fault_of(world.close())
+        fault = fault or fault_at_close
         print(f"{case.name} ... {'FAILED' if fault else 'ok'} ({time.monotonic() - start:.2f} s)", flush=True)
         if fault:
             traceback.print_exception(fault, file=sys.stdout)
@@ -52,7 +61,9 @@ async def main() -> int:
     arguments = parser.parse_args()
     # No warnings about writes to a node that was killed.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    run = asyncio.current_task()
+    # Once only: a second signal must not disturb the cleaning up.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: run.cancelling() or run.cancel())
     node = Node(arguments.node)
     try:
         results = [await passes(START, node)]

@@ -50,6 +50,7 @@ class Node:
 
     async def stop(self):
         """Asks it to stop: it must end in time and with success."""
+        assert self.runs(), "the node does not run"
         self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(STOP_PATIENCE):
             code = await self.process.wait()

@@ -1,0 +1,234 @@
+//! (D) Client, standard input, standard output and signals around the [`View`].
+
+use std::{
+    io::{ErrorKind, IsTerminal as _},
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    ChatArgs, input,
+    output::Screen,
+    view::{Answer, Ask, Output, Typed, View},
+};
+use crate::{
+    client::{Client, Events},
+    error::Error,
+    limits::{CHAT_LOG_SHOWN, EVENTS_MAX},
+};
+
+/// Chats until the user leaves, by command, signal or the end of standard input.
+///
+/// # Errors
+/// What ends the session for good; at the end of standard input also what could not be stored in time.
+pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
+    let directory = args.directory(|name| std::env::var_os(name))?;
+    // Before there is anything to leave in disorder.
+    let signals = Signals::new().context("listen to signals")?;
+    let connected = Client::connect(args.options(&directory)).await;
+    let (client, events) = connected.map_err(|error| args.explain(&error, &directory))?;
+    let mut chat = Chat {
+        credential: args.credential.as_str().into(),
+        view: View::new(&args.handle, &args.server, !std::io::stdin().is_terminal()),
+        screen: Screen::new(|name| std::env::var_os(name)),
+        client: client.clone(),
+        events,
+        typed: input::lines().context("read standard input")?,
+        asked: JoinSet::new(),
+        signals,
+        leave_at: None,
+        args,
+        directory,
+    };
+    let result = chat.run().await;
+    chat.asked.abort_all();
+    client.close().await;
+    result
+}
+
+struct Chat {
+    args: ChatArgs,
+    directory: PathBuf,
+    credential: Arc<str>,
+    view: View,
+    screen: Screen,
+    client: Client,
+    events: Events,
+    typed: mpsc::Receiver<Typed>,
+    asked: JoinSet<Answer>,
+    signals: Signals,
+    leave_at: Option<Instant>,
+}
+
+impl Chat {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        self.view.set_now(now_ms());
+        let account = self.client.account();
+        if let Some(handle) =
+            account.as_ref().map(|account| &account.handle).filter(|known| **known != self.args.handle)
+        {
+            let error = Error::AlreadyRegistered { handle: handle.clone() };
+            return Err(self.args.explain(&error, &self.directory));
+        }
+        self.view.begin(account, self.args.with.as_deref());
+        loop {
+            if !self.carry_out().await? {
+                return Ok(());
+            }
+            if let Some(error) = self.view.ended() {
+                return Err(self.args.explain(error, &self.directory));
+            }
+            if self.view.is_done() && (self.asked.is_empty() || !self.view.waits_for_answers()) {
+                return self.end();
+            }
+            if !self.wait().await {
+                return self.end();
+            }
+            self.view.set_now(now_ms());
+        }
+    }
+
+    /// Takes in what comes next. Whether to go on.
+    async fn wait(&mut self) -> bool {
+        if let Some(patience) = self.view.leaves_within() {
+            self.leave_at.get_or_insert_with(|| Instant::now() + patience);
+        }
+        let leave_at = self.leave_at;
+        tokio::select! {
+            biased;
+            () = self.signals.next() => return false,
+            Some(answer) = self.asked.join_next(), if !self.asked.is_empty() => {
+                if let Ok(answer) = answer {
+                    self.view.handle_answer(answer);
+                }
+            }
+            event = self.events.next() => {
+                let Some(event) = event else {
+                    return false;
+                };
+                self.view.handle_event(event);
+                // What is there already is shown together: ticks and marks coalesce.
+                for _ in 0..EVENTS_MAX {
+                    let Some(event) = self.events.try_next() else {
+                        break;
+                    };
+                    self.view.handle_event(event);
+                }
+            }
+            typed = self.typed.recv(), if self.view.takes_lines() => {
+                self.view.handle_typed(typed.unwrap_or(Typed::End));
+            }
+            () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => return false,
+        }
+        true
+    }
+
+    /// Does what the view wants. Whether anybody still reads.
+    async fn carry_out(&mut self) -> anyhow::Result<bool> {
+        loop {
+            while let Some(output) = self.view.poll_output() {
+                match output {
+                    Output::Print(line) => self.screen.push(&line),
+                    Output::Ask(ask) if ask.is_local() => {
+                        let answer = answer(self.client.clone(), Arc::clone(&self.credential), ask).await;
+                        self.view.handle_answer(answer);
+                    }
+                    Output::Ask(ask) => {
+                        self.asked.spawn(answer(self.client.clone(), Arc::clone(&self.credential), ask));
+                    }
+                }
+            }
+            self.view.flush();
+            if !self.view.has_output() {
+                break;
+            }
+        }
+        match self.screen.flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error).context("write to standard output"),
+        }
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        let result = self.view.end().map_err(anyhow::Error::msg);
+        while let Some(output) = self.view.poll_output() {
+            if let Output::Print(line) = output {
+                self.screen.push(&line);
+            }
+        }
+        // Nobody who reads it is no reason to fail any more.
+        let _ = self.screen.flush();
+        result
+    }
+}
+
+/// Asks the client. A client that has ended gives an empty answer: its events tell why.
+async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
+    match ask {
+        Ask::Register { handle } => Answer::Registered(client.register(&handle, &credential).await),
+        Ask::Names => Answer::Names(client.names().await.unwrap_or_default()),
+        Ask::Unsent => Answer::Unsent(client.unsent().await.unwrap_or_default()),
+        Ask::Certificate => Answer::Certificate(client.certificate().await.unwrap_or_default()),
+        Ask::Queue { to, text } => {
+            let result = client.queue(to, text.clone()).await;
+            Answer::Queued { to, text, result }
+        }
+        Ask::Log { chat } => Answer::Log { chat, messages: client.log(chat, CHAT_LOG_SHOWN).await.unwrap_or_default() },
+        Ask::Find { handle, then } => {
+            let result = client.find_user(&handle).await;
+            Answer::Found { handle, then, result }
+        }
+        Ask::History { chat, before, limit } => {
+            Answer::History { chat, result: client.history(chat, before, limit).await }
+        }
+        Ask::Receipts { chat, shown } => Answer::Receipts { chat, shown, result: client.receipts(chat).await },
+        Ask::Read { chat, seq } => Answer::Read { chat, seq, result: client.read(chat, seq).await },
+        Ask::Watch { user } => {
+            // Whether or not it is answered in time, the session repeats it with each connection.
+            let _ = client.subscribe_presence(&[user]).await;
+            Answer::Watching
+        }
+    }
+}
+
+/// The signals by which a user, a system or a terminal asks to leave.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}
+
+/// Milliseconds since 1970, for display.
+#[expect(clippy::disallowed_methods, reason = "a driver: the clock on the wall")]
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

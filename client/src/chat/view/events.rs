@@ -1,0 +1,141 @@
+//! What the client tells.
+
+use core::time::Duration;
+
+use columba_wire::{ClientSeq, UserId};
+
+use super::{Ask, Link, Telling, View, commands::presence_line};
+use crate::{
+    chat::args::reason,
+    error::Error,
+    limits::{CHAT_RECEIPTS_MAX, CHAT_RETRY_SHOWN},
+    types::{Carrier, Event, Message, Presence, Receipt},
+};
+
+impl View {
+    /// Takes an event.
+    pub(in crate::chat) fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Connected { carrier } => self.handle_connected(carrier),
+            Event::Disconnected { reason, retry_in } => self.handle_disconnected(reason, retry_in),
+            Event::CertificatePinned { fingerprint } => self.notice(format!(
+                "from now on only the certificate seen first is trusted: SHA-256 {fingerprint}; compare it with the \
+                 server's to be sure that nobody listens in"
+            )),
+            Event::Synced => self.handle_synced(),
+            Event::Message(message) => self.handle_message(&message),
+            Event::Gap { chat, after, before } => {
+                let name = self.name_of_chat(chat);
+                self.trouble(format!(
+                    "messages {} to {} of the chat with {name} did not come: asking again; else /history may have them",
+                    after.next(),
+                    before.prev(),
+                ));
+            }
+            Event::Sent(sent) => {
+                self.ticks.handle_sent(&sent);
+                self.mark_on_screen(sent.chat, sent.seq);
+            }
+            Event::SendFailed { client_seq, reason } => self.handle_send_failed(client_seq, &reason),
+            Event::Receipt(receipt) => self.handle_receipt(&receipt),
+            Event::Presence(presence) => self.handle_presence(presence),
+        }
+    }
+
+    fn handle_connected(&mut self, carrier: Carrier) {
+        self.link = Link::Open { carrier, synced: false };
+        for reading in self.reading.values_mut() {
+            reading.telling = Telling::Idle;
+        }
+        self.notice(format!("connected over {carrier}"));
+    }
+
+    fn handle_disconnected(&mut self, error: Error, retry_in: Option<Duration>) {
+        let reason = reason(&error);
+        let Some(retry_in) = retry_in else {
+            self.link = Link::Offline(reason);
+            self.ended = Some(error);
+            return;
+        };
+        // The first attempts follow each other closely; one line of them is enough.
+        let is_news = self.link != Link::Offline(reason.clone());
+        if is_news || retry_in >= CHAT_RETRY_SHOWN {
+            let seconds = retry_in.as_millis().div_ceil(1000);
+            self.notice(format!("offline: {reason}; retrying in {seconds} s"));
+        }
+        self.link = Link::Offline(reason);
+    }
+
+    fn handle_synced(&mut self) {
+        self.was_synced = true;
+        let Link::Open { synced, .. } = &mut self.link else {
+            return;
+        };
+        if core::mem::replace(synced, true) {
+            return;
+        }
+        let chosen = self.peer.map(|peer| peer.chat);
+        let others = self.ticks.unread_chats().filter(|chat| Some(*chat) != chosen);
+        let chats: Vec<_> = chosen.into_iter().chain(others).take(CHAT_RECEIPTS_MAX).collect();
+        for chat in chats {
+            self.ask(Ask::Receipts { chat, shown: false });
+        }
+    }
+
+    fn handle_message(&mut self, message: &Message) {
+        self.print_message(message);
+        let (chat, sender) = (message.chat, message.sender);
+        let is_chosen = self.peer.is_some_and(|peer| peer.chat == chat);
+        if is_chosen {
+            self.mark_shown(chat, message.seq);
+            self.mark_on_screen(chat, message.seq);
+        }
+        if self.is_me(sender) {
+            return;
+        }
+        if let Some(person) = self.people.meet(sender) {
+            person.newest = person.newest.max(message.seq);
+            person.unread += u32::from(!is_chosen);
+            self.hint(sender);
+        }
+    }
+
+    /// Tells once how to answer a stranger.
+    fn hint(&mut self, sender: UserId) {
+        if self.people.has_name(sender) || !self.hinted.insert(sender) {
+            return;
+        }
+        let id = self.people.name(sender);
+        self.notice(format!("{id} has no name here: /with HANDLE finds people by their handles, /with {id} answers"));
+    }
+
+    fn handle_send_failed(&mut self, client_seq: ClientSeq, error: &Error) {
+        let reason = reason(error);
+        let unknown = matches!(error, Error::OutcomeUnknown { .. });
+        let what = if unknown { "may be in the chat or not; /history tells" } else { "was not sent" };
+        match self.ticks.handle_failed(client_seq) {
+            Some(failed) => {
+                let name = self.people.name(failed.to);
+                self.trouble(format!("{} to {name} {what} ({reason}): {}", failed.number, failed.text));
+            }
+            None => self.trouble(format!("a message of an earlier run {what} ({reason})")),
+        }
+    }
+
+    fn handle_receipt(&mut self, receipt: &Receipt) {
+        if !self.is_me(receipt.user) {
+            self.ticks.handle_receipt(receipt.chat, receipt.delivered, receipt.read);
+        }
+    }
+
+    fn handle_presence(&mut self, presence: Presence) {
+        let name = self.people.name(presence.user);
+        let is_chosen = self.peer.is_some_and(|peer| peer.user == presence.user);
+        let Some(person) = self.people.meet(presence.user).filter(|_| is_chosen) else {
+            return;
+        };
+        if person.presence.replace(presence) != Some(presence) {
+            self.notice(presence_line(&name, presence, self.now_ms));
+        }
+    }
+}

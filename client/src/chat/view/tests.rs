@@ -1,0 +1,472 @@
+//! Golden texts of what the user sees, and of what is asked. Requests are lines that begin with `->`.
+
+use columba_wire::{ClientSeq, Code, DeviceId};
+
+use super::*;
+use crate::types::{Event, Presence, Receipt, Sent};
+
+const ADA: UserId = UserId::from_bytes([0xad; 16]);
+const BOB: UserId = UserId::from_bytes([0xb0; 16]);
+const CAROL: UserId = UserId::from_bytes([0xca; 16]);
+/// 2023-11-14, 22:13 UTC.
+const NOW_MS: u64 = 1_700_000_000_000;
+
+/// A view, with a profile that knows nothing until it is told.
+struct Try {
+    view: View,
+    next_client_seq: u64,
+    names: BTreeMap<UserId, String>,
+    unsent: Vec<Unsent>,
+    log: Vec<Message>,
+}
+
+impl Try {
+    fn new() -> Self {
+        let mut view = View::new("ada", "127.0.0.1:7443", false);
+        view.set_now(NOW_MS);
+        Self { view, next_client_seq: 1, names: BTreeMap::new(), unsent: Vec::new(), log: Vec::new() }
+    }
+
+    /// Registered, connected, and bob chosen; what was said until then is dropped.
+    fn with_bob() -> Self {
+        let mut this = Self::new();
+        this.names.insert(BOB, "bob".to_owned());
+        this.view.begin(Some(account()), Some("bob"));
+        this.event(connected());
+        this.event(Event::Synced);
+        this.said();
+        this
+    }
+
+    fn typed(&mut self, line: &str) {
+        assert!(self.view.takes_lines(), "not now: {line}");
+        self.view.handle_typed(Typed::Line(line.to_owned()));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.view.handle_event(event);
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        self.view.handle_answer(answer);
+    }
+
+    /// Lines and requests since the last time. Local requests are answered, as the driver does.
+    fn said(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            while let Some(output) = self.view.poll_output() {
+                match output {
+                    Output::Print(line) => said.push(line.text),
+                    Output::Ask(ask) if ask.is_local() => self.answer_local(ask),
+                    Output::Ask(ask) => said.push(asked(&ask)),
+                }
+            }
+            self.view.flush();
+            if !self.view.has_output() {
+                return said;
+            }
+        }
+    }
+
+    fn answer_local(&mut self, ask: Ask) {
+        let answer = match ask {
+            Ask::Names => Answer::Names(self.names.clone()),
+            Ask::Unsent => Answer::Unsent(self.unsent.clone()),
+            Ask::Certificate => Answer::Certificate(Some("ab".repeat(32).parse().unwrap())),
+            Ask::Log { chat } => {
+                let messages = self.log.iter().filter(|message| message.chat == chat).cloned().collect();
+                Answer::Log { chat, messages }
+            }
+            Ask::Queue { to, text } => {
+                let result = Ok(ClientSeq::new(self.next_client_seq));
+                self.next_client_seq += 1;
+                Answer::Queued { to, text, result }
+            }
+            other => panic!("not local: {other:?}"),
+        };
+        self.answer(answer);
+    }
+}
+
+fn asked(ask: &Ask) -> String {
+    match ask {
+        Ask::Register { handle } => format!("-> register {handle}"),
+        Ask::Find { handle, then } => format!("-> find {handle}, then {then:?}"),
+        Ask::History { before, limit, .. } if *before == MessageSeq::MAX => format!("-> history, newest {limit}"),
+        Ask::History { before, limit, .. } => format!("-> history below {before}, {limit}"),
+        Ask::Receipts { .. } => "-> receipts".to_owned(),
+        Ask::Read { seq, .. } => format!("-> read {seq}"),
+        Ask::Watch { user } => format!("-> watch {}", &user.to_string()[..2]),
+        other => format!("-> {other:?}"),
+    }
+}
+
+fn account() -> Account {
+    Account { user: ADA, device: DeviceId::FIRST, handle: "ada".to_owned() }
+}
+
+fn connected() -> Event {
+    Event::Connected { carrier: Carrier::Quic }
+}
+
+fn lost(seconds: u64) -> Event {
+    let reason = Error::ConnectionLost("closed by the server".to_owned());
+    Event::Disconnected { reason, retry_in: Some(Duration::from_secs(seconds)) }
+}
+
+fn message(sender: UserId, seq: u64, text: &str) -> Message {
+    let other = if sender == ADA { BOB } else { sender };
+    Message {
+        chat: ChatId::direct(ADA, other),
+        seq: MessageSeq::new(seq),
+        sender,
+        time_ms: NOW_MS,
+        body: text.to_owned().into(),
+    }
+}
+
+fn from(sender: UserId, seq: u64, text: &str) -> Event {
+    Event::Message(message(sender, seq, text))
+}
+
+fn stored(client_seq: u64, seq: u64) -> Event {
+    let chat = ChatId::direct(ADA, BOB);
+    Event::Sent(Sent { client_seq: ClientSeq::new(client_seq), chat, seq: MessageSeq::new(seq), time_ms: NOW_MS })
+}
+
+fn receipt(delivered: u64, read: u64) -> Receipt {
+    let (delivered, read) = (MessageSeq::new(delivered), MessageSeq::new(read));
+    Receipt { chat: ChatId::direct(ADA, BOB), user: BOB, delivered, read }
+}
+
+fn refused(code: Code) -> Error {
+    Error::Refused { code, message: code.name().to_owned() }
+}
+
+#[test]
+fn a_newcomer_is_told_of_the_missing_encryption_before_anything_is_typed() {
+    let mut ada = Try::new();
+    ada.view.begin(None, None);
+    assert_eq!(
+        ada.said(),
+        [
+            "* columba chat as ada at 127.0.0.1:7443; /help lists the commands; times are UTC",
+            "* there is no end-to-end encryption yet: the server can read every message",
+            "-> register ada",
+        ]
+    );
+    assert!(!ada.view.takes_lines(), "nothing can be sent without an account");
+    ada.answer(Answer::Registered(Err(Error::TimedOut(Duration::from_secs(10)))));
+    assert_eq!(ada.said(), ["-> register ada"], "the node may be started after its client");
+    ada.event(Event::CertificatePinned { fingerprint: "ab".repeat(32).parse().unwrap() });
+    ada.answer(Answer::Registered(Ok(account())));
+    ada.event(connected());
+    ada.event(Event::Synced);
+    let said = ada.said();
+    assert!(said[0].starts_with("* from now on only the certificate seen first is trusted: SHA-256 ababab"));
+    assert_eq!(said[1..], ["* registered as ada, user adadadadadadadadadadadadadadadad", "* connected over QUIC"]);
+    assert!(ada.view.takes_lines());
+    ada.answer(Answer::Registered(Err(refused(Code::HandleTaken))));
+    assert!(ada.view.ended().is_some());
+}
+
+#[test]
+fn the_walk_of_the_readme() {
+    let mut ada = Try::new();
+    ada.view.begin(Some(account()), None);
+    ada.event(connected());
+    ada.event(Event::Synced);
+    ada.said();
+    ada.event(from(BOB, 1, "hello ada"));
+    assert_eq!(
+        ada.said(),
+        [
+            "22:13 [b0b0b0b0] hello ada",
+            "* b0b0b0b0 has no name here: /with HANDLE finds people by their handles, /with b0b0b0b0 answers",
+        ]
+    );
+    ada.log = vec![message(BOB, 1, "hello ada")];
+    ada.typed("/with bob");
+    assert_eq!(ada.said(), ["-> find bob, then Choose"]);
+    ada.answer(Answer::Found { handle: "bob".to_owned(), then: Then::Choose, result: Ok(BOB) });
+    assert_eq!(ada.said(), ["* writing to bob", "-> watch b0", "-> receipts", "22:13 bob: hello ada", "-> read 1"]);
+    let (chat, seq) = (ChatId::direct(ADA, BOB), MessageSeq::new(1));
+    ada.answer(Answer::Read { chat, seq, result: Ok(()) });
+    ada.event(Event::Presence(Presence { user: BOB, online: true, last_seen_ms: None }));
+    ada.typed("hello bob");
+    ada.typed("how are you?");
+    assert_eq!(ada.said(), ["* bob is online"]);
+    ada.event(stored(1, 2));
+    ada.event(stored(2, 3));
+    assert_eq!(ada.said(), ["#1-#2 stored"]);
+    ada.event(Event::Receipt(receipt(3, 2)));
+    assert_eq!(ada.said(), ["#1 read", "#2 delivered"]);
+    ada.event(from(BOB, 4, "fine"));
+    ada.event(from(BOB, 5, "and you?"));
+    assert_eq!(ada.said(), ["22:13 bob: fine", "22:13 bob: and you?", "-> read 5"]);
+    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS) }));
+    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS) }));
+    assert_eq!(ada.said(), ["* bob was last seen 22:13"]);
+}
+
+#[test]
+fn what_is_typed_offline_is_numbered_and_its_fate_is_told() {
+    let mut ada = Try::with_bob();
+    ada.event(lost(1));
+    ada.event(lost(2));
+    ada.event(lost(7));
+    ada.typed("one");
+    ada.typed("two");
+    let said = ada.said();
+    assert_eq!(
+        said,
+        [
+            "* offline: connection lost: closed by the server; retrying in 1 s",
+            "* offline: connection lost: closed by the server; retrying in 7 s",
+            "#1-#2 waits for a connection",
+        ]
+    );
+    ada.event(connected());
+    ada.event(stored(1, 1));
+    ada.event(Event::SendFailed { client_seq: ClientSeq::new(2), reason: refused(Code::UnknownUser) });
+    assert_eq!(
+        ada.said(),
+        ["* connected over QUIC", "! #2 to bob was not sent (refused: UNKNOWN_USER): two", "#1 stored"]
+    );
+    ada.event(Event::Synced);
+    assert_eq!(ada.said(), ["-> receipts"]);
+    ada.typed("three");
+    let client_seq = ClientSeq::new(3);
+    ada.said();
+    ada.event(Event::SendFailed { client_seq, reason: Error::OutcomeUnknown { client_seq } });
+    assert_eq!(
+        ada.said(),
+        ["! #3 to bob may be in the chat or not; /history tells (message 3: the outcome is not known): three"]
+    );
+}
+
+#[test]
+fn messages_that_an_earlier_run_left_are_shown_and_get_their_ticks() {
+    let mut ada = Try::new();
+    ada.names.insert(BOB, "bob".to_owned());
+    ada.unsent = vec![Unsent { client_seq: ClientSeq::new(7), to: BOB, body: "old".into() }];
+    ada.log = vec![message(ADA, 1, "older"), message(BOB, 2, "hm")];
+    ada.view.begin(Some(account()), Some("bob"));
+    assert_eq!(
+        ada.said()[2..],
+        [
+            "* #1 to bob was not sent before: old",
+            "* writing to bob",
+            "-> watch b0",
+            "22:13 #2 ada: older",
+            "22:13 bob: hm",
+        ]
+    );
+    ada.event(connected());
+    ada.event(stored(7, 3));
+    ada.event(Event::Synced);
+    assert_eq!(ada.said(), ["* connected over QUIC", "-> receipts", "#1 stored", "-> read 2"]);
+    let own = Receipt { user: ADA, ..receipt(9, 9) };
+    let receipts = ChatReceipts { last: MessageSeq::new(3), members: vec![own, receipt(2, 1)] };
+    ada.answer(Answer::Receipts { chat: ChatId::direct(ADA, BOB), shown: false, result: Ok(receipts) });
+    assert_eq!(ada.said(), ["#2 read"], "what the asker has read says nothing about the other one");
+}
+
+#[test]
+fn nothing_that_is_typed_behind_a_failed_choice_goes_to_the_one_before() {
+    let mut ada = Try::with_bob();
+    ada.typed("/with carl");
+    assert!(!ada.view.takes_lines(), "the next line may be for carl");
+    ada.said();
+    let result = Err(refused(Code::UnknownUser));
+    ada.answer(Answer::Found { handle: "carl".to_owned(), then: Then::Choose, result });
+    ada.typed("a secret for carl");
+    assert_eq!(
+        ada.said(),
+        [
+            "! nobody is called carl (UNKNOWN_USER); nobody is chosen now",
+            "! not sent: nobody is chosen; /with HANDLE first: a secret for carl",
+        ]
+    );
+    ada.typed("/with Carl!");
+    ada.typed("another");
+    assert!(ada.said().iter().all(|line| line.starts_with("! ")));
+}
+
+#[test]
+fn a_line_that_is_not_sent_is_said_not_to_be() {
+    let mut ada = Try::with_bob();
+    ada.typed("/hlep");
+    ada.view.handle_typed(Typed::TooLong);
+    let (text, result) = ("hi".to_owned(), Err(Error::OutboxFull));
+    ada.answer(Answer::Queued { to: BOB, text, result });
+    assert_eq!(
+        ada.said(),
+        [
+            "! not sent: no such command. /help lists them; // sends a line that begins with /",
+            "! not sent: the line has more than 65536 bytes (BODY_TOO_LARGE)",
+            "! not sent (too many unsent messages): hi",
+        ]
+    );
+}
+
+#[test]
+fn messages_of_others_are_counted_until_they_are_read() {
+    let mut ada = Try::with_bob();
+    ada.names.insert(CAROL, "carol".to_owned());
+    ada.view.handle_answer(Answer::Names(ada.names.clone()));
+    ada.event(from(CAROL, 1, "psst"));
+    ada.event(from(CAROL, 2, "\x1b[31mred\r\n\u{202e}"));
+    ada.typed("/chats");
+    assert_eq!(
+        ada.said(),
+        ["22:13 [carol] psst", "22:13 [carol] ␛[31mred␍␊�", "* bob (b0b0b0b0), chosen", "* carol (cacacaca), 2 unread",]
+    );
+    ada.typed("/read");
+    ada.typed("/chats");
+    assert_eq!(ada.said(), ["* marked as read", "* bob (b0b0b0b0), chosen", "* carol (cacacaca)", "-> read 2"]);
+    ada.event(from(CAROL, 3, "hey"));
+    ada.typed("/with carol");
+    let said = ada.said();
+    assert_eq!(said[1..], ["* writing to carol", "-> watch ca", "-> receipts", "-> history, newest 10"]);
+}
+
+#[test]
+fn reading_is_told_again_after_a_reconnect_and_not_for_ever() {
+    let mut ada = Try::with_bob();
+    let (chat, seq) = (ChatId::direct(ADA, BOB), MessageSeq::new(1));
+    ada.event(from(BOB, 1, "a"));
+    assert_eq!(ada.said(), ["22:13 bob: a", "-> read 1"]);
+    ada.answer(Answer::Read { chat, seq, result: Err(refused(Code::RateLimited)) });
+    assert!(ada.said().is_empty(), "a refusal is not answered with a storm");
+    ada.event(lost(1));
+    ada.event(connected());
+    assert_eq!(ada.said()[2..], ["-> read 1"]);
+    ada.event(from(BOB, 2, "b"));
+    ada.event(from(BOB, 3, "c"));
+    assert_eq!(ada.said(), ["22:13 bob: b", "22:13 bob: c"], "one at a time");
+    ada.answer(Answer::Read { chat, seq, result: Ok(()) });
+    assert_eq!(ada.said(), ["-> read 3"]);
+    ada.event(lost(1));
+    ada.answer(Answer::Read { chat, seq: MessageSeq::new(3), result: Err(Error::Closed) });
+    ada.event(from(BOB, 4, "d"));
+    assert_eq!(ada.said()[1..], ["22:13 bob: d"], "nothing is asked without a connection");
+}
+
+#[test]
+fn history_goes_on_where_the_screen_ends() {
+    let mut ada = Try::with_bob();
+    let chat = ChatId::direct(ADA, BOB);
+    ada.typed("hi");
+    ada.event(stored(1, 31));
+    ada.event(from(BOB, 32, "ho"));
+    ada.said();
+    ada.typed("/history 2");
+    assert_eq!(ada.said(), ["-> history below 31, 2"]);
+    let day = 24 * 60 * 60 * 1000;
+    let old = Message { time_ms: NOW_MS - day, ..message(BOB, 29, "older") };
+    let page = HistoryPage { messages: vec![message(BOB, 30, "old"), old], complete: false };
+    ada.answer(Answer::History { chat, result: Ok(page) });
+    ada.typed("/history");
+    assert_eq!(ada.said(), ["2023-11-13 22:13 bob: older", "22:13 bob: old", "-> history below 29, 20"]);
+    ada.answer(Answer::History { chat, result: Ok(HistoryPage { messages: Vec::new(), complete: true }) });
+    ada.answer(Answer::History { chat, result: Err(refused(Code::UnknownChat)) });
+    ada.answer(Answer::History { chat, result: Err(Error::TimedOut(Duration::from_secs(10))) });
+    assert_eq!(ada.said(), ["* here the chat begins", "* no messages yet", "! no history: no answer within 10s"]);
+}
+
+#[test]
+fn the_other_one_is_described() {
+    let mut ada = Try::with_bob();
+    ada.typed("/who");
+    ada.typed("/me");
+    assert_eq!(
+        ada.said(),
+        [
+            "* bob is b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0",
+            "* whether bob is online is not known",
+            "-> receipts",
+            "* ada, device 1 of user adadadadadadadadadadadadadadadad",
+            "* server 127.0.0.1:7443: connected over QUIC",
+            &format!("* certificate SHA-256 {}", "ab".repeat(32)),
+        ]
+    );
+    let receipts = ChatReceipts { last: MessageSeq::new(9), members: vec![receipt(8, 7)] };
+    ada.answer(Answer::Receipts { chat: ChatId::direct(ADA, BOB), shown: true, result: Ok(receipts) });
+    assert_eq!(ada.said(), ["* bob has received up to message 8 of 9, and read up to 7"]);
+    ada.typed("/name carol");
+    ada.answer(Answer::Found { handle: "carol".to_owned(), then: Then::Learn, result: Ok(CAROL) });
+    assert_eq!(ada.said(), ["-> find carol, then Learn", "* carol is cacacacacacacacacacacacacacacaca"]);
+    ada.typed("hi");
+    ada.event(stored(1, 10));
+    assert_eq!(ada.said(), ["#1 stored"], "learning a name chooses nobody");
+    ada.typed("/help");
+    assert_eq!(ada.said().len(), super::super::command::HELP.len());
+}
+
+#[test]
+fn a_gap_is_told() {
+    let mut ada = Try::with_bob();
+    let chat = ChatId::direct(ADA, BOB);
+    ada.event(Event::Gap { chat, after: MessageSeq::new(4), before: MessageSeq::new(8) });
+    assert_eq!(
+        ada.said(),
+        ["! messages 5 to 7 of the chat with bob did not come: asking again; else /history may have them"]
+    );
+}
+
+#[test]
+fn a_script_leaves_when_everything_is_stored_and_not_before() {
+    let mut ada = Try::with_bob();
+    ada.view.echo = true;
+    ada.typed("last words");
+    assert_eq!(ada.said(), ["22:13 #1 ada: last words"]);
+    ada.view.handle_typed(Typed::End);
+    assert_eq!(ada.said(), ["* waiting for 1 message to be stored; Ctrl-C leaves at once"]);
+    assert!(!ada.view.is_done() && !ada.view.takes_lines());
+    assert_eq!(ada.view.leaves_within(), Some(CHAT_DRAIN_TIMEOUT));
+    let late = ada.view.end().unwrap_err();
+    assert_eq!(late, "1 message not stored yet; kept in the profile and sent the next time");
+    ada.event(stored(1, 1));
+    assert!(ada.view.is_done());
+    assert_eq!(ada.said(), ["#1 stored"]);
+    assert_eq!(ada.view.end(), Ok(()));
+}
+
+#[test]
+fn a_script_without_a_line_receives_what_waited() {
+    let mut ada = Try::new();
+    ada.view.begin(Some(account()), None);
+    ada.said();
+    ada.view.handle_typed(Typed::End);
+    assert!(!ada.view.is_done(), "what waited has not come");
+    ada.event(lost(1));
+    assert_eq!(ada.view.end().unwrap_err(), "nothing was received (offline: connection lost: closed by the server)");
+    ada.event(connected());
+    assert!(!ada.view.is_done());
+    ada.event(Event::Synced);
+    assert!(ada.view.is_done());
+}
+
+#[test]
+fn who_quits_waits_for_what_is_on_its_way_but_not_for_a_dead_server() {
+    let mut ada = Try::with_bob();
+    ada.typed("bye");
+    ada.typed("/quit");
+    ada.said();
+    assert!(!ada.view.is_done() && ada.view.leaves_within() == Some(CHAT_QUIT_TIMEOUT));
+    ada.event(lost(1));
+    ada.said();
+    assert!(ada.view.is_done());
+    assert_eq!(ada.view.end(), Ok(()));
+    assert_eq!(ada.said(), ["! 1 message not stored yet; kept in the profile and sent the next time"]);
+}
+
+#[test]
+fn a_session_that_has_ended_says_why() {
+    let mut ada = Try::with_bob();
+    let reason = Error::Goaway { code: Code::Replaced, message: String::new() };
+    ada.event(Event::Disconnected { reason, retry_in: None });
+    assert!(matches!(ada.view.ended(), Some(Error::Goaway { code: Code::Replaced, .. })));
+}
