@@ -18,7 +18,11 @@
 #[cfg(test)]
 mod tests;
 
-use core::{cell::RefCell, future::poll_fn, task::Poll};
+use core::{
+    cell::RefCell,
+    future::poll_fn,
+    task::{Poll, Waker},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -94,6 +98,9 @@ struct Inner {
     durable_names: BTreeMap<PathBuf, usize>,
     pending_names: Vec<NameChange>,
     dirs: BTreeSet<PathBuf>,
+    /// Whether durable writes wait, and who to wake when they need not any more.
+    holds_writes: bool,
+    held: Vec<Waker>,
 }
 
 #[derive(Clone, Default)]
@@ -188,6 +195,8 @@ impl SimDisk {
             durable_names: BTreeMap::new(),
             pending_names: Vec::new(),
             dirs: BTreeSet::new(),
+            holds_writes: false,
+            held: Vec::new(),
         };
         Self { inner: Rc::new(RefCell::new(inner)) }
     }
@@ -200,6 +209,16 @@ impl SimDisk {
     /// Sets how many bytes all files together may have.
     pub fn set_capacity(&self, bytes: u64) {
         self.inner.borrow_mut().capacity = bytes;
+    }
+
+    /// Durable writes wait from now on, as on a slow or stuck disk; or those that wait are done. While they wait nothing
+    /// of them is on the disk.
+    pub fn hold_writes(&self, hold: bool) {
+        let mut inner = self.inner.borrow_mut();
+        inner.holds_writes = hold;
+        if !hold {
+            inner.held.drain(..).for_each(Waker::wake);
+        }
     }
 
     /// Bytes that all files have.
@@ -268,6 +287,8 @@ impl SimDisk {
             names,
             pending_names: Vec::new(),
             dirs: inner.dirs.clone(),
+            holds_writes: false,
+            held: Vec::new(),
         };
         Self { inner: Rc::new(RefCell::new(after)) }
     }
@@ -293,6 +314,8 @@ impl SimDisk {
             durable_names: inner.names.clone(),
             pending_names: Vec::new(),
             dirs: inner.dirs.clone(),
+            holds_writes: false,
+            held: Vec::new(),
         };
         Self { inner: Rc::new(RefCell::new(copy)) }
     }
@@ -322,6 +345,19 @@ impl SimDisk {
     async fn operate<T>(&self, operate: impl FnOnce(&mut Inner) -> Result<T>) -> Result<T> {
         operate_on(&self.inner, operate).await
     }
+}
+
+/// Waits while durable writes are held.
+async fn released(inner: &Rc<RefCell<Inner>>) {
+    poll_fn(|cx| {
+        let mut inner = inner.borrow_mut();
+        if !inner.holds_writes {
+            return Poll::Ready(());
+        }
+        inner.held.push(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Gives way once, so that what runs beside it does run beside it; then operates, or crashes, or waits for ever.
@@ -548,6 +584,7 @@ impl DiskFile for SimFile {
     async fn write_durable(&self, offset: u64, buf: AlignedBuf) -> (Result<()>, AlignedBuf) {
         assert!(offset.is_multiple_of(BLOCK_BYTES as u64) && buf.len().is_multiple_of(BLOCK_BYTES), "unaligned write");
         assert!(offset + buf.len() as u64 <= self.len(), "a durable write lies inside the file");
+        released(&self.inner).await;
         let result = operate_on(&self.inner, |inner| {
             let start = usize::try_from(offset).expect("files here fit in memory");
             let sectors = start / SECTOR..(start + buf.len()) / SECTOR;

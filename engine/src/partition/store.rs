@@ -396,19 +396,18 @@ impl<D: Disk> Partition<D> {
         Ok(pending.into_iter().filter_map(|(chat, pending)| pending.then_some(chat)).collect())
     }
 
-    /// A stable hash over everything applied: equal on replicas with equal applied index. Reads all files.
+    /// A stable hash over all rows: equal on replicas with equal applied index. Reads all files.
     ///
     /// # Errors
     /// Damage, `Io`.
     pub async fn state_hash(&self) -> Result<u64> {
         let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-        let applied = {
+        {
             let state = self.inner.state.borrow();
             for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
                 merged.extend(all_rows(layer));
             }
-            state.applied
-        };
+        }
         let everything = ScanRange { start: vec![0], end: vec![0xff] };
         for (key, value) in self.inner.tree.scan(everything, Direction::Forward, usize::MAX, usize::MAX).await? {
             merged.entry(key.to_vec()).or_insert_with(|| Some(value.to_vec()));
@@ -426,7 +425,6 @@ impl<D: Disk> Partition<D> {
                 mix(value);
             }
         }
-        mix(&applied.get().to_be_bytes());
         Ok(hash)
     }
 

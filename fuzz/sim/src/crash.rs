@@ -14,10 +14,11 @@ use crate::{
     world::{Layout, STEP, Stop, World},
 };
 
-const LAYOUT: Layout = Layout { cores: 1, partitions: 2, segment_bytes: 64 * 1024 };
+/// The node of the script.
+pub(crate) const LAYOUT: Layout = Layout { cores: 1, partitions: 2, segment_bytes: 64 * 1024 };
 
-/// Runs the script until the disk crashes or the script ends. Returns disk operations done, and the world's disk.
-fn script(disk: &SimDisk, clients: &mut [Client]) -> Result<(), Stop> {
+/// Runs the script until the disk crashes or the script ends.
+pub(crate) fn script(disk: &SimDisk, clients: &mut [Client]) -> Result<(), Stop> {
     let clock = World::new_clock();
     let mut world = World::start(disk.clone(), clock, LAYOUT, 7)?;
     for client in clients.iter_mut() {
@@ -67,7 +68,8 @@ fn flush(world: &mut World, clients: &mut [Client]) -> Result<(), Stop> {
     pump(world, clients, 3)
 }
 
-fn pump(world: &mut World, clients: &mut [Client], steps: u32) -> Result<(), Stop> {
+/// Lets time pass, and the clients take what there is.
+pub(crate) fn pump(world: &mut World, clients: &mut [Client], steps: u32) -> Result<(), Stop> {
     for _ in 0..steps {
         world.advance(STEP)?;
         for client in clients.iter_mut() {
@@ -77,7 +79,8 @@ fn pump(world: &mut World, clients: &mut [Client], steps: u32) -> Result<(), Sto
     world.run()
 }
 
-fn clients() -> Vec<Client> {
+/// The people of the script.
+pub(crate) fn clients() -> Vec<Client> {
     let mut rng = Rng::from_seed(99);
     ["ada", "bob", "eve"].iter().map(|handle| Client::new(handle, &mut rng)).collect()
 }

@@ -8,6 +8,7 @@
 //! | [`check`] | what must hold, one function per promise |
 //! | [`run`] | a seed: workload, faults, the quiet end, the verdict |
 //! | [`crash`] | a scripted workload with a crash at every disk operation |
+//! | [`rot`] | bits flipped at rest: reported, or without meaning |
 //!
 //! Invariants
 //! - A seed decides everything: the same seed gives the same events, hash for hash.
@@ -15,5 +16,6 @@
 pub mod check;
 pub mod client;
 pub mod crash;
+pub mod rot;
 pub mod run;
 pub mod world;

@@ -92,10 +92,11 @@ fn crash_points() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 9] {
+fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 10] {
     [
         ("crashes", sum.crashes),
         ("failed writes and syncs", sum.failures),
+        ("writes that had to wait", sum.held),
         ("flushes", sum.flushes),
         ("refusals for lack of space", sum.no_space),
         ("inbox entries", sum.inbox_entries),
@@ -111,6 +112,7 @@ fn add(sum: &mut run::Coverage, one: &run::Coverage) {
     sum.received += one.received;
     sum.crashes += one.crashes;
     sum.failures += one.failures;
+    sum.held += one.held;
     sum.flushes += one.flushes;
     sum.no_space += one.no_space;
     sum.inbox_entries += one.inbox_entries;

@@ -24,6 +24,8 @@ pub struct Coverage {
     pub received: u64,
     /// Crashes of the disk.
     pub crashes: u64,
+    /// Steps in which durable writes had to wait.
+    pub held: u64,
     /// Ends of the node for another reason: failed writes.
     pub failures: u64,
     /// Flushes asked for.
@@ -118,6 +120,7 @@ impl Simulation {
     fn round(&mut self, disk: SimDisk, round: u64) -> Result<SimDisk, Vec<String>> {
         disk.set_faults(Faults::default());
         disk.set_capacity(1 << 40);
+        let sticks = self.rng.one_in(2);
         let crash = self.rng.one_in(2);
         if crash {
             disk.crash_at(1 + self.rng.below(600));
@@ -136,7 +139,19 @@ impl Simulation {
         disk.set_faults(faults);
         let steps = 20 + self.rng.below(120);
         for _ in 0..steps {
-            if let Err(stop) = self.step(&mut world) {
+            let sticks = sticks && self.rng.one_in(8);
+            world.disk.hold_writes(sticks);
+            let stepped = self.step(&mut world);
+            if sticks {
+                self.coverage.held += 1;
+                // What clients were told meanwhile must not depend on the writes that wait.
+                if self.rng.one_in(6) {
+                    self.say("the power fails while writes wait");
+                    return Ok(self.stopped(world, &Stop::Crash));
+                }
+                world.disk.hold_writes(false);
+            }
+            if let Err(stop) = stepped.and_then(|()| world.run()) {
                 self.say(&format!("the node stops: {stop:?}"));
                 return Ok(self.stopped(world, &stop));
             }

@@ -14,11 +14,12 @@
 //! Nothing here waits for a fixed time where there is something to look at; every wait has an end; a failed test shows
 //! the end of its node's log. Seeds are printed.
 #![expect(
+    clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "tests with real files and a real clock, which print what they measured"
+    reason = "tests on 64-bit machines with real files and a real clock, which print what they measured"
 )]
 
 mod catch_up;

@@ -6,8 +6,9 @@ use columba_wire::{
     ChatId, Code,
     v1::{self, client_frame::Kind as Request, server_frame::Kind},
 };
+use futures_util::future::join_all;
 use quinn::ConnectionError;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::net::TcpStream;
 
 use crate::{
     link::{Link, Over, Quic, TRANSPORTS},
@@ -17,8 +18,12 @@ use crate::{
 
 /// Times that the node is killed and started.
 const RESTARTS: usize = 4;
+/// People who come back each time.
+const COMERS: usize = 12;
 /// Messages that its journal holds and its files do not.
-const MESSAGES: u64 = 300;
+const MESSAGES: u64 = 400;
+/// Bytes of each: enough in all that the node has to work on it for a while, and not so much that it writes files.
+const BODY_BYTES: usize = 50_000;
 
 /// The kill test's first find: sessions were served before the journal was applied. Who was known only to the journal
 /// was told `UNAUTHENTICATED`, and a client with an account gives up at that for good; a message to such a user was
@@ -30,25 +35,30 @@ fn who_comes_while_the_node_starts_is_not_told_that_he_does_not_exist() {
         let (mut ada, mut bob) = (Person::new("ada"), Person::new("bob"));
         let mut a = Raw::register(&node, Over::Tls, &mut ada).await;
         drop(Raw::register(&node, Over::Tls, &mut bob).await);
+        let mut people = vec![ada.clone()];
+        for number in 1..COMERS {
+            let mut person = Person::new(&format!("comer-{number}"));
+            drop(Raw::register(&node, Over::Tls, &mut person).await);
+            people.push(person);
+        }
         let chat = ChatId::direct(ada.user(), bob.user());
         for number in 1..=MESSAGES {
-            a.ask(send(number, bob.user(), vec![b'.'; 10_000])).await.unwrap();
+            a.ask(send(number, bob.user(), vec![b'.'; BODY_BYTES])).await.unwrap();
         }
         let mut next = MESSAGES;
-        for restart in 0..RESTARTS {
+        for _ in 0..RESTARTS {
             node.kill();
             let ready = node.spawn();
             let connects = async || TcpStream::connect(node.address()).await.ok();
             drop(until("it takes connections", PATIENCE, connects).await);
-            // Over TLS and QUIC: their port is the same as before.
-            let over = TRANSPORTS[1 + restart % 2];
-            let mut raw = Raw::login(&node, over, &ada).await;
-            let find = Request::FindUser(v1::FindUser { handle: "bob".to_owned() });
-            let found = raw.ask(find).await;
-            assert!(matches!(&found, Ok(Kind::UserFound(_))), "{found:?}");
+            // Over TLS and QUIC: their port is the same as before. All in the same first moment.
+            let logins = people.iter().enumerate().map(|(n, who)| Raw::login(&node, TRANSPORTS[1 + n % 2], who));
+            let mut raw = join_all(logins).await.swap_remove(0);
             let page = v1::GetHistory { chat_id: id(chat.as_bytes()), before_seq: 0, limit: 1 };
             let Ok(Kind::History(history)) = raw.ask(Request::GetHistory(page)).await else { panic!("no history") };
-            assert_eq!(history.messages[0].seq, next);
+            assert_eq!(history.messages[0].seq, next, "the newest message");
+            let found = raw.ask(Request::FindUser(v1::FindUser { handle: "bob".to_owned() })).await;
+            assert!(matches!(&found, Ok(Kind::UserFound(_))), "{found:?}");
             next += 1;
             let Ok(Kind::Sent(sent)) = raw.ask(send(next, bob.user(), "new")).await else { panic!("not sent") };
             assert_eq!((sent.seq, sent.duplicate), (next, false));
@@ -66,12 +76,10 @@ fn a_client_over_quic_learns_at_once_that_its_node_has_started_anew() {
         let mut raw = Raw::register(&node, Over::Quic, &mut person).await;
         node.kill();
         node.start().await;
-        let began = Instant::now();
         raw.request(Request::Ping(v1::Ping {})).await;
         let Link::Quic(Quic { connection, .. }) = &raw.link else { panic!("asked for QUIC") };
         // By a stateless reset that the new process can sign, not by half a minute of silence.
         assert_eq!(soon("the end", connection.closed()).await, ConnectionError::Reset);
-        println!("noticed in {:.1?}", began.elapsed());
         assert_eq!(raw.ended().await, None::<Code>);
         Raw::login(&node, Over::Quic, &person).await;
     });

@@ -40,7 +40,10 @@ fn a_newer_session_takes_over_from_the_older_one_without_losing_a_message() {
                     _ => None,
                 });
                 let seq = seq.await;
-                assert!(seq <= next && first.is_none_or(|before| seq == before + 1), "{over:?}: {seq} in place of {next}");
+                assert!(
+                    seq <= next && first.is_none_or(|before| seq == before + 1),
+                    "{over:?}: {seq} in place of {next}"
+                );
                 first = Some(seq);
                 next = next.max(seq + 1);
             }
