@@ -14,7 +14,7 @@ use columba_engine::{
     partition::{chat::Chat, command::Progress, effect::StoredMessage, receipt::Member},
 };
 use columba_wire::{ChatId, MessageSeq, UserId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{ADVANCE_CHATS_MAX, FANOUT_WINDOW, LATE_MAX, RESEND_AFTER};
 use crate::core::message::Delivery;
@@ -29,8 +29,10 @@ pub(crate) struct Fanout {
     receipts: BTreeSet<ChatId>,
     /// Delivered watermarks of chats without a record.
     late: BTreeMap<(ChatId, UserId), MessageSeq>,
-    /// When to look at a chat again; in order of time, since the wait is the same for all.
+    /// When to look at a chat again; in order of time, since the wait is the same for all. One entry for each chat of
+    /// `checked`, which outlives the chat's record: records come and go faster.
     checks: VecDeque<(Instant, ChatId)>,
+    checked: FxHashSet<ChatId>,
 }
 
 struct Record {
@@ -78,6 +80,7 @@ impl Fanout {
             })
             .collect();
         self.chats.insert(id, Record { last: chat.last_seq, members, reading: false });
+        self.checked.insert(id);
         self.checks.push_back((now, id));
     }
 
@@ -119,9 +122,11 @@ impl Fanout {
 
     /// The chat's record, with the message `seq` in it. Without a record everything before it is durably covered.
     fn record_with(&mut self, chat: ChatId, members: [UserId; 2], seq: MessageSeq, now: Instant) -> &mut Record {
-        let checks = &mut self.checks;
+        let (checks, checked) = (&mut self.checks, &mut self.checked);
         let record = self.chats.entry(chat).or_insert_with(|| {
-            checks.push_back((now + RESEND_AFTER, chat));
+            if checked.insert(chat) {
+                checks.push_back((now + RESEND_AFTER, chat));
+            }
             let mut users = members.to_vec();
             users.dedup();
             let at = seq.prev();
@@ -365,6 +370,7 @@ impl Fanout {
             }
             self.checks.pop_front();
             let Some(record) = self.chats.get_mut(&chat) else {
+                self.checked.remove(&chat);
                 continue;
             };
             self.checks.push_back((now + RESEND_AFTER, chat));

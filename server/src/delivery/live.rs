@@ -6,7 +6,7 @@
 //! Invariants
 //! - Per device and chat everything up to `covered` is acknowledged, durably in the inbox, or the device's own.
 //! - A device goes live only when none of its chats has `inboxing` above `inboxed`.
-//! - A user without sessions and without obligations is forgotten.
+//! - A user without sessions and without obligations is forgotten, at the latest with the last check of its chats.
 
 mod device;
 mod progress;
@@ -71,11 +71,18 @@ struct UserLive {
     sessions: BTreeMap<DeviceId, DeviceLive>,
 }
 
-/// A chat with an obligation toward the user.
+/// A chat with an obligation toward the user, or with one not long ago.
 struct ChatLive {
     received: MessageSeq,
     reported: MessageSeq,
     devices: Vec<Progress>,
+}
+
+impl ChatLive {
+    /// Whether every device is covered, and no check is due.
+    fn is_done(&self) -> bool {
+        self.devices.iter().all(|progress| progress.covered >= self.received && !progress.armed)
+    }
 }
 
 impl Live {
@@ -448,7 +455,15 @@ impl Live {
             record.reported = record.reported.max(covered);
             out.push(LiveOutput::Progress { chat, user: id, covered, delivered });
         }
-        if covered >= record.received {
+        self.forget_if_covered(id, chat);
+    }
+
+    /// A chat without obligations goes, unless a check of it is due anyway: then that one takes it away, and a
+    /// conversation under way does not make a new record for each message.
+    fn forget_if_covered(&mut self, id: UserId, chat: ChatId) {
+        if let Some(user) = self.users.get_mut(&id)
+            && user.chats.get(&chat).is_some_and(ChatLive::is_done)
+        {
             user.chats.remove(&chat);
             self.forget_if_idle(id);
         }
@@ -474,6 +489,7 @@ impl Live {
             };
             progress.armed = false;
             let Some(since) = progress.since else {
+                self.forget_if_covered(address.user, chat);
                 continue;
             };
             if now.saturating_since(since) >= ACK_WAIT {
