@@ -23,7 +23,6 @@ use tokio::{
     task::{LocalSet, spawn_local, yield_now},
 };
 use tokio_rustls::{TlsAcceptor, TlsStream};
-use tokio_tungstenite::accept_async;
 
 use crate::{
     load::{
@@ -90,7 +89,7 @@ async fn accept_plain(listener: TcpListener, hub: Rc<Hub>) -> anyhow::Result<()>
         let hub = Rc::clone(&hub);
         spawn_local(async move {
             stream.set_nodelay(true)?;
-            hub.serve(Link::Plain(Box::new(WebSocketLink::<TcpStream>::accepted(accept_async(stream).await?)))).await
+            hub.serve(Link::Plain(Box::new(WebSocketLink::<TcpStream>::accept(stream).await?))).await
         });
     }
 }
@@ -101,8 +100,8 @@ async fn accept_secure(listener: TcpListener, acceptor: TlsAcceptor, hub: Rc<Hub
         let (hub, acceptor) = (Rc::clone(&hub), acceptor.clone());
         spawn_local(async move {
             stream.set_nodelay(true)?;
-            let stream = accept_async(TlsStream::from(acceptor.accept(stream).await?)).await?;
-            hub.serve(Link::Secure(Box::new(WebSocketLink::accepted(stream)))).await
+            let stream = TlsStream::from(acceptor.accept(stream).await?);
+            hub.serve(Link::Secure(Box::new(WebSocketLink::accept(stream).await?))).await
         });
     }
 }

@@ -36,7 +36,7 @@
 //! ```
 //!
 //! Take events in a task of their own, or with `tokio::select!`: a message that is not taken is not acknowledged, and
-//! the server holds back at 256 of them.
+//! the server holds back at 1024 of them.
 //!
 //! # What it promises
 //!

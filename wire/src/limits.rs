@@ -24,8 +24,10 @@ pub const SENDS_IN_FLIGHT_MAX: usize = 64;
 /// Client seqs remembered per device and chat.
 pub const DEDUP_WINDOW: usize = 64;
 const _: () = assert!(SENDS_IN_FLIGHT_MAX <= DEDUP_WINDOW, "a retry of an unanswered send must be recognised");
-/// Delivered and unacknowledged messages of one session before the server holds the rest back in the inbox.
-pub const UNACKED_MAX: usize = 256;
+/// Delivered and unacknowledged messages of one session before the server holds the rest back in the inbox. Their bytes
+/// are bounded too (`OUTBOX_BYTES_MAX`): this bound is for short ones, and generous, because to fall behind costs both
+/// sides more than a longer queue does.
+pub const UNACKED_MAX: usize = 1024;
 /// Bytes of delivered and not yet written frames of one session; beyond, the live push stops and the rest waits in
 /// the inbox.
 pub const OUTBOX_BYTES_MAX: usize = 256 * 1024;

@@ -21,13 +21,23 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, TlsStream};
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async, client_async,
+    tungstenite::{
+        Message,
+        client::IntoClientRequest as _,
+        handshake::server::{ErrorResponse, Request, Response},
+        http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL},
+    },
+};
 
 use super::{BATCH_FRAMES_MAX, Target};
 use crate::tls;
 
 /// Where the node takes WebSocket upgrades.
 const PATH: &str = "/v1/ws";
+/// What it is asked for.
+const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("columba.v1");
 
 /// A WebSocket over `S`.
 pub(crate) struct WebSocketLink<S> {
@@ -48,9 +58,19 @@ fn frame_bytes(payload: usize, masked: bool) -> u64 {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
-    /// Wraps an accepted connection.
-    pub(crate) fn accepted(stream: WebSocketStream<S>) -> Self {
-        Self { stream, wire_bytes: 0, masks: false }
+    /// Takes an upgrade, as the node does.
+    ///
+    /// # Errors
+    /// What the upgrade says.
+    pub(crate) async fn accept(stream: S) -> anyhow::Result<Self> {
+        // The library's type, which is large.
+        #[expect(clippy::result_large_err, clippy::unnecessary_wraps, reason = "the library's callback")]
+        fn choose(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+            Ok(response)
+        }
+        let stream = accept_hdr_async(stream, choose).await?;
+        Ok(Self { stream, wire_bytes: 0, masks: false })
     }
 
     /// See [`super::Link::receive`].
@@ -108,13 +128,19 @@ async fn connect_tcp(to: SocketAddr, from: SocketAddr) -> anyhow::Result<TcpStre
     Ok(stream)
 }
 
+fn request(server: &str) -> anyhow::Result<Request> {
+    let mut request = format!("{server}{PATH}").into_client_request()?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL);
+    Ok(request)
+}
+
 /// Connects without TLS, from the address `from`.
 ///
 /// # Errors
 /// What TCP or the upgrade say.
 pub(crate) async fn connect_plain(to: SocketAddr, from: SocketAddr) -> anyhow::Result<WebSocketLink<TcpStream>> {
     let stream = connect_tcp(to, from).await?;
-    let (stream, _) = client_async(format!("ws://{to}{PATH}"), stream).await?;
+    let (stream, _) = client_async(request(&format!("ws://{to}"))?, stream).await?;
     Ok(WebSocketLink { stream, wire_bytes: 0, masks: true })
 }
 
@@ -131,8 +157,8 @@ pub(crate) async fn connect_secure(
     let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
     let exporter = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None)?;
     let binding = Binding { kind: ChannelBinding::TlsExporter, data: Some(exporter) };
-    let url = format!("wss://localhost:{}{PATH}", target.secure.port());
-    let (stream, response) = client_async(url, TlsStream::from(stream)).await?;
+    let request = request(&format!("wss://localhost:{}", target.secure.port()))?;
+    let (stream, response) = client_async(request, TlsStream::from(stream)).await?;
     if response.status().as_u16() != 101 {
         bail!("the upgrade was refused: {}", response.status());
     }

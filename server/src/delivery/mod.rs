@@ -31,7 +31,9 @@ pub const ADVANCE_EVERY: Duration = Duration::from_millis(500);
 /// How often receipts are told to the other members: ticks are for people.
 pub const RECEIPT_EVERY: Duration = Duration::from_millis(20);
 /// Messages of a chat on their way to a member and not covered. Beyond: the fan-out waits, and reads them later.
-pub const FANOUT_WINDOW: u64 = 1024;
+pub const FANOUT_WINDOW: u64 = 4096;
+const _: () =
+    assert!(FANOUT_WINDOW as usize >= columba_wire::limits::UNACKED_MAX, "the device is the bound, not the chat");
 /// Bytes of bodies that the fan-out reads at a time.
 pub const FANOUT_READ_BYTES: usize = 256 * 1024;
 /// Chats in one `Advance`.
