@@ -8,7 +8,6 @@ use columba_wire::{
 };
 use futures_util::future::join_all;
 use quinn::ConnectionError;
-use tokio::net::TcpStream;
 
 use crate::{
     link::{Link, Over, Quic, TRANSPORTS},
@@ -48,9 +47,11 @@ fn who_comes_while_the_node_starts_is_not_told_that_he_does_not_exist() {
         let mut next = MESSAGES;
         for _ in 0..RESTARTS {
             node.kill();
+            let starts = node.log().matches("disk driver").count();
             let ready = node.spawn();
-            let connects = async || TcpStream::connect(node.address()).await.ok();
-            drop(until("it takes connections", PATIENCE, connects).await);
+            // Its sockets are bound before its threads begin: from now on connections wait to be served.
+            let has_begun = async || (node.log().matches("disk driver").count() > starts).then_some(());
+            until("its threads begin", PATIENCE, has_begun).await;
             // Over TLS and QUIC: their port is the same as before. All in the same first moment.
             let logins = people.iter().enumerate().map(|(n, who)| Raw::login(&node, TRANSPORTS[1 + n % 2], who));
             let mut raw = join_all(logins).await.swap_remove(0);

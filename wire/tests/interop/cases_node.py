@@ -38,7 +38,7 @@ async def graceful_shutdown(world):
 
 
 @case()
-async def synced_after_a_restart_comes_behind_what_waited(world):
+async def what_waited_comes_after_a_restart(world):
     node = await world.start_node()
     pairs = [await world.alice_and_bob(node) for _ in range(6)]
     for alice, bob in pairs:
@@ -47,8 +47,9 @@ async def synced_after_a_restart_comes_behind_what_waited(world):
     await asyncio.gather(*(session.close() for pair in pairs for session in pair))
     await node.start()
     for _, bob in pairs:
-        caught_up = await (await world.login(bob.device, world.far, node)).catch_up()
-        assert [deliver.body for deliver in caught_up] == [b"waits"], "Synced came first"
+        # Before or behind Synced: it was stored shortly before the node went down.
+        deliver = await (await world.login(bob.device, world.far, node)).receive()
+        assert deliver.body == b"waits"
 
 
 @case()
