@@ -165,6 +165,7 @@ fn measure(options: &Options, scenario: Scenario, dir: &Path, raw: &mut RawFile)
             DiskKind::Uring => probe::Backend::Uring,
             DiskKind::Thread => probe::Backend::Thread,
         };
+        std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let (disk, driver) = probe::open(backend, dir).await.context("open the disk")?;
         let driving = driver.map(|driver| tokio::task::spawn_local(driver.run()));
         let run = commit_and_write(options, scenario, disk, dir, raw).await;

@@ -211,8 +211,8 @@ impl SimDisk {
         self.inner.borrow_mut().capacity = bytes;
     }
 
-    /// Durable writes wait from now on, as on a slow or stuck disk; or those that wait are done. While they wait nothing
-    /// of them is on the disk.
+    /// Durable writes wait from now on, as on a slow or stuck disk; or those that wait are done. While they wait
+    /// nothing of them is on the disk.
     pub fn hold_writes(&self, hold: bool) {
         let mut inner = self.inner.borrow_mut();
         inner.holds_writes = hold;

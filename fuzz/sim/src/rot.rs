@@ -1,7 +1,7 @@
 //! Bit rot: after the scripted workload one bit of one file is flipped at rest, and the node is started again.
 //!
-//! Either the damage is reported (the node refuses to start, or a read or verification names the file), or the bit meant
-//! nothing: then the state of every partition is what it is without the flip, row for row. There is no third way.
+//! Either the damage is reported (the node refuses to start, or a read or verification names the file), or the bit
+//! meant nothing: then the state of every partition is what it is without the flip, row for row. There is no third way.
 //!
 //! The node is started once more before the bit is flipped: the journal's new segment proves where the old one ended.
 //! (A flipped bit in the very last batch cannot be told from a torn write by one node alone.)

@@ -33,7 +33,7 @@ pub const RECEIPT_EVERY: Duration = Duration::from_millis(20);
 /// Messages of a chat on their way to a member and not covered. Beyond: the fan-out waits, and reads them later.
 pub const FANOUT_WINDOW: u64 = 4096;
 const _: () =
-    assert!(FANOUT_WINDOW as usize >= columba_wire::limits::UNACKED_MAX, "the device is the bound, not the chat");
+    assert!(FANOUT_WINDOW >= columba_wire::limits::UNACKED_MAX as u64, "the device is the bound, not the chat");
 /// Bytes of bodies that the fan-out reads at a time.
 pub const FANOUT_READ_BYTES: usize = 256 * 1024;
 /// Chats in one `Advance`.

@@ -24,8 +24,8 @@ async fn synced(raw: &mut Raw) {
     raw.expect("synced", |kind| matches!(kind, Kind::Synced(_)).then_some(())).await;
 }
 
-/// Waits until receipts about somebody have told so much. Each tells the newest that its teller knows: what counts is the
-/// maximum.
+/// Waits until receipts about somebody have told so much. Each tells the newest that its teller knows: what counts is
+/// the maximum.
 async fn receipt(raw: &mut Raw, about: &Person, delivered: u64, read: u64) {
     let user = id(about.user().as_bytes());
     let mut known = (0, 0);

@@ -7,7 +7,7 @@
 //! | [`phone`] | a person with the SDK who writes down everything that was sent and came |
 //! | [`pair`] | two people who chat undisturbed while something else happens to their node |
 //! | `kill`, `restart`, `full_disk`, `shutdown` | what was promised survives |
-//! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: who sends it loses the connection, and nobody else anything |
+//! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: its sender loses the connection, and nobody else anything |
 //! | `catch_up`, `sessions`, `registration` | what a client may rely on |
 //! | `pages`, `config`, `disk` | what an operator may rely on |
 //!
