@@ -48,6 +48,8 @@
 //!
 //! There is no encryption between people yet: the server can read what it stores.
 
+#![forbid(unsafe_code)]
+
 pub mod chat;
 mod client;
 mod driver;

@@ -15,6 +15,8 @@
 //! - Nothing here allocates more than the bytes it was given plus a constant, and nothing recurses.
 //! - `PROTOCOL.md` says the same as this crate; the interoperability client is written from it alone.
 
+#![forbid(unsafe_code)]
+
 pub mod auth;
 pub mod code;
 pub mod frame;

@@ -13,6 +13,8 @@
 //! Invariants
 //! - A seed decides everything: the same seed gives the same events, hash for hash.
 
+#![forbid(unsafe_code)]
+
 pub mod check;
 pub mod client;
 pub mod crash;
