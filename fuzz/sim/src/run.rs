@@ -255,9 +255,11 @@ impl Simulation {
         let (Some(to), true) = (self.clients[to].address, to != who) else {
             return;
         };
-        for _ in 0..=self.rng.below(5) {
+        // Now and then more than a device may have unacknowledged, and than is held for it.
+        let (count, filler_max) = if self.rng.one_in(150) { (2500, 20) } else { (1 + self.rng.below(6), 2000) };
+        for _ in 0..count {
             self.messages += 1;
-            let filler = usize::try_from(self.rng.below(2000)).expect("a small number");
+            let filler = usize::try_from(self.rng.below(filler_max)).expect("a small number");
             let text = format!("{}:{}:{}", self.clients[who].handle, self.messages, ".".repeat(filler));
             self.clients[who].send(to.user, Bytes::from(text));
         }

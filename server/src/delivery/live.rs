@@ -1,7 +1,8 @@
 //! The user's side of delivery: sessions, what was pushed and not acknowledged, what goes to the inbox.
 //!
 //! A device is *away* (no session), *syncing* (a job reads its inbox; what arrives meanwhile is held, or goes behind it
-//! into the inbox) or *live* (what arrives is pushed at once). See [`super`] for what must hold.
+//! into the inbox) or *live* (what arrives is pushed at once, or held for a while where too much is unacknowledged).
+//! See [`super`] for what must hold.
 //!
 //! Invariants
 //! - Per device and chat everything up to `covered` is acknowledged, durably in the inbox, or the device's own.
@@ -10,6 +11,8 @@
 
 mod device;
 mod progress;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -237,7 +240,7 @@ impl Live {
                 continue;
             }
             match user.sessions.get_mut(&progress.device) {
-                Some(device) if device.live && device.has_room() => {
+                Some(device) if device.live && device.held.is_empty() && device.has_room() => {
                     device.count_push(chat, seq, message.body.len());
                     progress.pushed = seq;
                     if progress.start(now) {
@@ -245,7 +248,7 @@ impl Live {
                     }
                     out.push(LiveOutput::Push(device.session, chat, message.clone()));
                 }
-                Some(device) if !device.live && device.may_hold() => {
+                Some(device) if device.may_hold() => {
                     device.held_bytes += message.body.len();
                     device.held.push_back((chat, message.clone()));
                     if progress.start(now) {
@@ -421,6 +424,7 @@ impl Live {
         if device.syncing {
             out.push(LiveOutput::WakeSync(address));
         }
+        let drains = device.live && !device.held.is_empty();
         let unacked_of_chat = device.unacked.contains_key(&chat);
         match user.chats.get_mut(&chat) {
             Some(record) => {
@@ -438,6 +442,9 @@ impl Live {
                 out.push(LiveOutput::Progress { chat, user, covered, delivered: acked });
             }
             None => {}
+        }
+        if drains {
+            self.drain_held(address, now, out);
         }
     }
 
@@ -584,23 +591,32 @@ impl Live {
         if appending {
             return false;
         }
+        self.drain_held(address, now, out);
+        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
+        else {
+            return false;
+        };
+        device.live = true;
+        device.syncing = false;
+        out.push(LiveOutput::Synced(device.session));
+        true
+    }
+
+    /// Pushes what is held, as far as there is room. What stays is pushed as acknowledgements come.
+    fn drain_held(&mut self, address: DeviceAddress, now: Instant, out: &mut Vec<LiveOutput>) {
         loop {
             let Some(device) =
                 self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
             else {
-                return false;
+                return;
             };
+            if !device.has_room() {
+                return;
+            }
             let Some((chat, message)) = device.held.pop_front() else {
-                device.live = true;
-                device.syncing = false;
-                out.push(LiveOutput::Synced(device.session));
-                return true;
+                return;
             };
             device.held_bytes -= message.body.len();
-            if !device.has_room() {
-                self.spill(address);
-                return false;
-            }
             device.count_push(chat, message.seq, message.body.len());
             let session = device.session;
             if let Some(progress) = self.progress(address, chat) {

@@ -40,8 +40,8 @@ pub const FANOUT_READ_BYTES: usize = 256 * 1024;
 pub const ADVANCE_CHATS_MAX: usize = 1024;
 /// Late delivered watermarks kept at a time; beyond, a tick is lost until the next.
 pub const LATE_MAX: usize = 65_536;
-/// Messages held for a device that is catching up. Beyond: they go to its inbox.
-pub const HELD_MAX: usize = 256;
+/// Messages held for a device that is catching up, or has too much unacknowledged. Beyond: they go to its inbox.
+pub const HELD_MAX: usize = 1024;
 /// Bytes of their bodies. Beyond: likewise.
 pub const HELD_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of messages pushed to a device and not acknowledged; beyond (and beyond `UNACKED_MAX` messages) it falls
