@@ -365,7 +365,7 @@ impl Client {
             self.refused_no_space += 1;
         }
         if let Some(client_seq) = request_id.checked_sub(1000) {
-            // What `resend_old` sends once more may be older than the node remembers by then, and is known to be stored.
+            // What `resend_old` sends may be older than the node remembers by then; it is known to be stored.
             let forgotten = code == Code::ClientSeqTooOld
                 && self.acknowledged.iter().any(|message| message.client_seq == client_seq);
             if !code.is_retryable() && !forgotten {

@@ -24,8 +24,8 @@ pub(super) struct DeviceLive {
     pub(super) unacked_bytes: usize,
     /// Inbox entries handed to the session and not acknowledged: position, chat, last seq, whether it is done.
     pub(super) entries: VecDeque<(u64, ChatId, MessageSeq, bool)>,
-    /// Messages that came while the device was syncing, or had too much unacknowledged: pushed in order, when it goes live
-    /// and as there is room.
+    /// Messages that came while the device was syncing, or had too much unacknowledged: pushed in order once it is
+    /// live, as there is room.
     pub(super) held: VecDeque<(ChatId, StoredMessage)>,
     pub(super) held_bytes: usize,
     /// Whether a sync job runs, or is asked for.
