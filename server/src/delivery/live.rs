@@ -112,6 +112,7 @@ impl Live {
             entries: VecDeque::new(),
             held: VecDeque::new(),
             held_bytes: 0,
+            owes_synced: false,
             syncing: true,
         };
         user.sessions.insert(address.device, device);
@@ -273,6 +274,7 @@ impl Live {
             return;
         };
         device.live = false;
+        device.owes_synced = false;
         if !device.syncing {
             device.syncing = true;
             out.push(LiveOutput::StartSync(address, device.session));
@@ -591,18 +593,19 @@ impl Live {
         if appending {
             return false;
         }
-        self.drain_held(address, now, out);
         let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
         else {
             return false;
         };
         device.live = true;
         device.syncing = false;
-        out.push(LiveOutput::Synced(device.session));
+        device.owes_synced = true;
+        self.drain_held(address, now, out);
         true
     }
 
-    /// Pushes what is held, as far as there is room. What stays is pushed as acknowledgements come.
+    /// Pushes what is held, as far as there is room. What stays is pushed as acknowledgements come. The device is told
+    /// that it has caught up when nothing that waited is held any more.
     fn drain_held(&mut self, address: DeviceAddress, now: Instant, out: &mut Vec<LiveOutput>) {
         loop {
             let Some(device) =
@@ -610,6 +613,9 @@ impl Live {
             else {
                 return;
             };
+            if device.held.is_empty() && core::mem::take(&mut device.owes_synced) {
+                out.push(LiveOutput::Synced(device.session));
+            }
             if !device.has_room() {
                 return;
             }

@@ -178,7 +178,8 @@ fn who_reads_nothing_while_answers_wait_is_cut_off_and_keeps_nothing_busy() {
         let kind = columba_wire::v1::client_frame::Kind::GetHistory(page);
         let frame = crate::link::message(BINARY, &encode(&ClientFrame { request_id: 9, kind: Some(kind) }));
         let asking = async {
-            for _ in 0..100_000 {
+            // Far more than the buffers of both sockets take.
+            for _ in 0..1_000_000 {
                 raw.link.send_bytes(&frame).await;
             }
         };

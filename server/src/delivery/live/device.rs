@@ -28,6 +28,8 @@ pub(super) struct DeviceLive {
     /// live, as there is room.
     pub(super) held: VecDeque<(ChatId, StoredMessage)>,
     pub(super) held_bytes: usize,
+    /// Whether it is live and not told so yet.
+    pub(super) owes_synced: bool,
     /// Whether a sync job runs, or is asked for.
     pub(super) syncing: bool,
 }

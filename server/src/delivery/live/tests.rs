@@ -80,7 +80,14 @@ fn a_device_that_falls_too_far_behind_finds_everything_in_its_inbox() {
     // Not live again before the entry is there.
     assert!(!live.go_live(ME, NOW, &mut out));
     live.handle_inboxed(ME, CHAT, MessageSeq::new(last), &mut out);
+    // What comes meanwhile is held; the device has caught up only when it has that too.
+    live.deliver(USER, delivery(last + 1), NOW, &mut out);
+    out.clear();
     assert!(live.go_live(ME, NOW, &mut out));
+    assert!(!out.contains(&LiveOutput::Synced(SESSION)));
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(last), NOW, &mut out);
+    assert_eq!(pushed(&out), [last + 1]);
+    assert!(out.contains(&LiveOutput::Synced(SESSION)));
 }
 
 #[test]
