@@ -175,11 +175,6 @@ impl<D: Disk> Partition<D> {
         state.sealed.is_none() && state.active.bytes() >= MEMTABLE_BYTES_MAX
     }
 
-    /// Whether a flush is under way.
-    pub fn is_flushing(&self) -> bool {
-        self.inner.state.borrow().sealed.is_some()
-    }
-
     /// Whether a flush or merge is changing the files: one at a time.
     pub fn is_changing(&self) -> bool {
         self.inner.tree.is_changing()
@@ -344,11 +339,6 @@ impl<D: Disk> Partition<D> {
     /// Damage, `Io`.
     pub async fn user(&self, user: UserId) -> Result<Option<User>> {
         self.load::<User>(user).await
-    }
-
-    /// A user, where it is in memory; `None` where it must be loaded.
-    pub fn user_in_memory(&self, user: UserId) -> Option<Option<User>> {
-        self.inner.state.borrow().lookup::<User>(&user).map(|row| row.cloned())
     }
 
     /// A device.

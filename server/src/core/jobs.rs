@@ -29,7 +29,7 @@ use super::{
     Core,
     host::Waiter,
     message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket, UserMessage},
-    state::{Job, Verdict, Wait, deliver_frame, send_command},
+    state::{Job, Verdict, Wait, deliver_frame, id_bytes, send_command},
 };
 use crate::{
     core::limits::JOBS_MAX,
@@ -403,24 +403,24 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let kind = match (self.ask(to, ask).await, chat) {
             (Answer::Done, _) => Kind::Done(v1::Done {}),
             (Answer::Handle(Some(user)), _) => {
-                Kind::UserFound(v1::UserFound { user_id: id16(user.as_bytes()), handle })
+                Kind::UserFound(v1::UserFound { user_id: id_bytes(user.as_bytes()), handle })
             }
             (Answer::Handle(None), _) => error_kind(Code::UnknownUser),
             (Answer::History(messages, complete), Some(chat)) => {
                 let messages = messages.iter().map(|message| deliver_frame(chat, message)).collect();
-                Kind::History(v1::History { chat_id: id16(chat.as_bytes()), messages, complete })
+                Kind::History(v1::History { chat_id: id_bytes(chat.as_bytes()), messages, complete })
             }
             (Answer::Members(last, members), Some(chat)) => {
                 let members = members
                     .into_iter()
                     .map(|(user, member)| v1::Receipt {
-                        chat_id: id16(chat.as_bytes()),
-                        user_id: id16(user.as_bytes()),
+                        chat_id: id_bytes(chat.as_bytes()),
+                        user_id: id_bytes(user.as_bytes()),
                         delivered_seq: member.delivered.get(),
                         read_seq: member.read.get(),
                     })
                     .collect();
-                Kind::Receipts(v1::Receipts { chat_id: id16(chat.as_bytes()), last_seq: last.get(), members })
+                Kind::Receipts(v1::Receipts { chat_id: id_bytes(chat.as_bytes()), last_seq: last.get(), members })
             }
             (Answer::Refused(code), _) => error_kind(code),
             _ => error_kind(Code::Internal),
@@ -565,10 +565,6 @@ fn to_done(outcome: &Outcome) -> Result<Answer, Code> {
 fn error_kind(code: Code) -> Kind {
     let retry_after_ms = if code.is_retryable() { 1_000 } else { 0 };
     Kind::Error(v1::Error { code: code.number(), message: code.name().to_owned(), retry_after_ms })
-}
-
-fn id16(bytes: &[u8; 16]) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(bytes)
 }
 
 /// The core of a ticket's asker.

@@ -257,7 +257,8 @@ fn fill<K: Ord, T>(waits: &mut BTreeMap<K, Wait<T>>, key: K, value: T) {
     }
 }
 
-fn id_bytes(bytes: &[u8; 16]) -> bytes::Bytes {
+/// An id as a frame holds it.
+pub(crate) fn id_bytes(bytes: &[u8; 16]) -> bytes::Bytes {
     bytes::Bytes::copy_from_slice(bytes)
 }
 
