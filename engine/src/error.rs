@@ -23,6 +23,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process has the directory.
+    #[error("{path} is in use by {holder}")]
+    DirInUse {
+        /// The directory.
+        path: PathBuf,
+        /// Who has it, in its own words.
+        holder: String,
+    },
     /// A durable write failed before; the journal takes no more writes until it is reopened and checked.
     #[error("the journal is closed after a failed durable write")]
     JournalFailed,
@@ -78,6 +86,11 @@ impl Error {
     /// Whether stored data is damaged, as opposed to an operation that failed.
     pub const fn is_damage(&self) -> bool {
         matches!(self, Self::DamagedBatch { .. } | Self::DamagedBlock { .. } | Self::DamagedFile { .. })
+    }
+
+    /// Whether a step of background work that failed so has changed nothing, and others may follow it.
+    pub const fn leaves_files(&self) -> bool {
+        self.is_damage() || matches!(self, Self::NoSpace { .. })
     }
 }
 

@@ -6,19 +6,28 @@
 //! | [`journal`] | a core's only write-ahead log: group commit, segments, recovery |
 //! | [`table`] | immutable sorted files: blocks, index, reader, writer |
 //! | [`tree`] | a partition's live files: manifest, reads, flush, merge |
+//! | [`message`] | a message as stored, which tables and partitions share |
+//! | [`background`], [`memory`] | slices of background work; a core's budget of memory |
 //! | [`partition`] | the deterministic state machine: `apply(command) -> effects` |
+//! | [`database`] | all of it as a library: open, send, commit, read, subscribe, close |
+//! | [`upkeep`] | what background work is due |
 //! | [`ids`], [`limits`], [`error`] | newtypes, bounds, and what can go wrong |
 
 #![deny(unsafe_code)]
 
+pub mod background;
+pub mod database;
 pub mod env;
 pub mod error;
 pub mod ids;
 pub mod journal;
 pub mod limits;
+pub mod memory;
+pub mod message;
 pub mod partition;
 pub mod planted;
 pub mod table;
 pub mod tree;
+pub mod upkeep;
 
 pub use error::Error;

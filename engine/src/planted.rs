@@ -18,6 +18,12 @@ pub enum Planted {
     InboxSkipped,
     /// A retry with the same client seq is stored as a new message.
     DuplicateStored,
+    /// A merge loses some live rows and messages.
+    RowLostInMerge,
+    /// A merged file's filter denies some of the chats that the file has.
+    StaleFilter,
+    /// The manifest names files whose data is not durable yet.
+    ManifestBeforeData,
 }
 
 impl Planted {
@@ -29,6 +35,9 @@ impl Planted {
         Self::SeqReused,
         Self::InboxSkipped,
         Self::DuplicateStored,
+        Self::RowLostInMerge,
+        Self::StaleFilter,
+        Self::ManifestBeforeData,
     ];
 }
 

@@ -8,7 +8,9 @@
 
 mod seal;
 
-pub use seal::{seal_journal, seal_manifest, seal_table};
+pub use seal::{plain_message_block, seal_journal, seal_manifest, seal_message_block, seal_table};
 
 /// Bytes of a block, the unit of files.
 pub const BLOCK_BYTES: usize = 4096;
+/// File id and offset that every input of the target `message_block` is sealed for.
+pub const MESSAGE_BLOCK_PLACE: (u64, u64) = (1, 5000);

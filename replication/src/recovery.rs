@@ -89,6 +89,14 @@ pub async fn open_group<D: Disk>(
             effects.clear();
         }
         partition.evict();
+        if partition.exceeds_memory() {
+            match partition.flush().await {
+                Ok(report) => journal.truncate(id, report.applied),
+                // It is tried again in the background.
+                Err(columba_engine::Error::NoSpace { what }) => tracing::warn!(what, "the disk is full at the start"),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     let conf_state = ConfState { voters: vec![node], ..ConfState::default() };

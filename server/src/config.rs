@@ -15,6 +15,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use columba_engine::{
+    memory::MEMORY_BYTES_MIN,
+    partition::retention::{RETENTION_DAYS_MAX, Retention, UNTIL_DELIVERED_DAYS},
+};
 use toml::Value;
 
 use crate::{
@@ -29,6 +33,9 @@ use crate::{
 
 /// Partitions of a node that says nothing else.
 pub const PARTITIONS_DEFAULT: u32 = 16;
+
+/// The most MiB that a key may name: a tebibyte.
+const MIB_MAX: u64 = 1024 * 1024;
 
 /// What kind of value a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +94,31 @@ pub const KEYS: &[Key] = &[
         Kind::Choice(&["auto", "uring", "thread"]),
         "\"auto\"",
         "Way to the disk: io_uring, blocking threads, or the first that works.",
+    ),
+    key(
+        "memory_mib",
+        Kind::Number,
+        "0",
+        "Memory of each core for memtables and caches, in MiB; 0: 256. Connections come on top.",
+    ),
+    key(
+        "window_hours",
+        Kind::Number,
+        "24",
+        "Hours of messages that share table files; what is past its retention is dropped by the file.",
+    ),
+    key(
+        "scrub_mib_per_second",
+        Kind::Number,
+        "4",
+        "How fast each core verifies its files in the background, in MiB a second; 0: not at all.",
+    ),
+    key(
+        "retention",
+        Kind::Text,
+        "\"history\"",
+        "How long messages are kept: `history` (for ever), `history:365d`, `until-delivered` (to all devices, 30 days \
+         at most), `until-delivered:7d`.",
     ),
     key(
         "registration.mode",
@@ -217,6 +249,14 @@ pub struct Config {
     pub partitions: Option<u32>,
     /// Way to the disk.
     pub disk: DiskChoice,
+    /// Memory of a core for memtables and caches, bytes; `None`: the default.
+    pub memory_bytes: Option<usize>,
+    /// Milliseconds of messages that share table files.
+    pub window_ms: u64,
+    /// How fast a core verifies its files in the background; 0: not at all.
+    pub scrub_bytes_per_second: u64,
+    /// How long messages are kept.
+    pub retention: Retention,
     /// Who may register.
     pub registration: RegistrationPolicy,
     /// The same in words, for the greeting.
@@ -421,6 +461,10 @@ impl Settings {
                 "thread" => DiskChoice::Thread,
                 _ => DiskChoice::Auto,
             },
+            memory_bytes: self.memory_bytes()?,
+            window_ms: self.at_least_one("window_hours")? as u64 * 60 * 60 * 1000,
+            scrub_bytes_per_second: self.number("scrub_mib_per_second").min(MIB_MAX) * 1024 * 1024,
+            retention: self.retention()?,
             registration,
             registration_says,
             certificate,
@@ -436,6 +480,41 @@ impl Settings {
             unauthenticated_max: self.at_least_one("connections.unauthenticated_max")?,
             data_dir,
         })
+    }
+
+    fn memory_bytes(&self) -> Result<Option<usize>> {
+        let Some(mib) = self.bounded("memory_mib", MIB_MAX)? else {
+            return Ok(None);
+        };
+        let bytes = usize::try_from(mib * 1024 * 1024).unwrap_or(usize::MAX);
+        if bytes < MEMORY_BYTES_MIN {
+            return Err(self.wrong("memory_mib", format!("is at least {}", MEMORY_BYTES_MIN / 1024 / 1024)));
+        }
+        Ok(Some(bytes))
+    }
+
+    fn retention(&self) -> Result<Retention> {
+        let text = self.text("retention");
+        let wrong = || {
+            let reason = "is `history` or `until-delivered`, and may name its days, as `history:365d`";
+            self.wrong("retention", reason.to_owned())
+        };
+        let (kind, days) = match text.split_once(':') {
+            None => (text, None),
+            Some((kind, days)) => {
+                let days = days.strip_suffix('d').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+                (kind, Some(days.and_then(|days| days.parse().ok()).ok_or_else(wrong)?))
+            }
+        };
+        let retention = match kind {
+            "history" => Retention::History { days },
+            "until-delivered" => Retention::UntilDelivered { days: days.unwrap_or(UNTIL_DELIVERED_DAYS) },
+            _ => return Err(wrong()),
+        };
+        if !retention.is_valid() {
+            return Err(self.wrong("retention", format!("has from 1 to {RETENTION_DAYS_MAX} days")));
+        }
+        Ok(retention)
     }
 
     fn registration(&self) -> Result<(RegistrationPolicy, &'static str)> {
@@ -590,87 +669,4 @@ const _: () = assert!(
 );
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> Result<Settings> {
-        let mut settings = Settings::default();
-        settings.merge_toml(text, Path::new("columba.toml"))?;
-        Ok(settings)
-    }
-
-    #[test]
-    fn defaults_are_valid_and_the_example_says_the_same() {
-        let config = Settings::default().build().unwrap();
-        assert_eq!(config.listen.port(), 7443);
-        assert_eq!((config.cores, config.partitions, config.listen_plain), (None, None, None));
-        let example = file(&example()).unwrap();
-        for key in KEYS {
-            assert_eq!(example.0[key.name].0, Settings::default().0[key.name].0, "{}", key.name);
-            assert!(!key.help.is_empty());
-        }
-    }
-
-    #[test]
-    fn flags_win_over_the_environment_and_that_over_the_file() {
-        let mut settings = file("listen = '0.0.0.0:1'\ncores = 3\n[log]\nfilter = 'debug'").unwrap();
-        let environment = [("COLUMBA_LISTEN", "0.0.0.0:2"), ("COLUMBA_CORES", "4"), ("PATH", "/bin")];
-        settings.merge_environment(environment.into_iter().map(|(a, b)| (a.to_owned(), b.to_owned()))).unwrap();
-        settings.merge_flag("listen", "0.0.0.0:3").unwrap();
-        let config = settings.build().unwrap();
-        assert_eq!((config.listen.port(), config.cores, config.log_filter.as_str()), (3, Some(4), "debug"));
-        let shown = settings.show();
-        assert!(shown.contains("listen = \"0.0.0.0:3\" # flag --listen\n"), "{shown}");
-        assert!(shown.contains("cores = 4 # environment COLUMBA_CORES\n"), "{shown}");
-        assert!(
-            shown.contains("[log]\nfilter = \"debug\" # columba.toml\n")
-                || shown.contains("filter = \"debug\" # columba.toml\n")
-        );
-        assert!(shown.contains("data_dir = \"./data\" # default\n"), "{shown}");
-        assert_eq!(file(&shown).unwrap().build().unwrap().listen, config.listen, "what is shown is a file again");
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_that_helps() {
-        for (text, expected) in [
-            ("lisen = '1.2.3.4:5'", "lisen (columba.toml): there is no such key; the closest is listen"),
-            ("[tls]\nname = ['a']", "tls.name (columba.toml): there is no such key; the closest is tls.names"),
-            ("[tsl]\nkey = 'a'", "tsl (columba.toml): there is no such key"),
-            ("cores = 'two'", "cores (columba.toml): must be a whole number, 0 or more"),
-            ("cores = -1", "cores (columba.toml): must be a whole number, 0 or more"),
-            ("disk = 'floppy'", "disk (columba.toml): must be one of: auto, uring, thread"),
-        ] {
-            let error = file(text).unwrap_err().to_string();
-            assert!(error.starts_with(expected), "{error}");
-        }
-        let mut settings = Settings::default();
-        let wrong = [("COLUMBA_DATADIR".to_owned(), "x".to_owned())];
-        let error = settings.merge_environment(wrong.into_iter()).unwrap_err().to_string();
-        assert_eq!(error, "datadir (environment COLUMBA_DATADIR): there is no such key; the closest is data_dir");
-    }
-
-    #[test]
-    fn values_that_cannot_be_used_are_named() {
-        for (text, expected) in [
-            ("listen = 'localhost'", "listen"),
-            ("cores = 1000", "cores"),
-            ("data_dir = ''", "data_dir"),
-            ("tls.key = 'x'", "tls.certificate"),
-            ("registration.mode = 'invite'", "registration.invites"),
-            ("registration = { mode = 'invite', invites = ['short'] }", "registration.invites"),
-            ("registration.mode = 'jwt'", "registration.jwt_key"),
-            ("connections.total_max = 0", "connections.total_max"),
-        ] {
-            let Err(Error::Config { key, .. }) = file(text).unwrap().build() else { panic!("{text} was accepted") };
-            assert_eq!(key, expected);
-        }
-    }
-
-    #[test]
-    fn invites_are_not_shown() {
-        let settings = file("registration = { mode = 'invite', invites = ['secret code'] }").unwrap();
-        assert!(settings.build().is_ok());
-        let shown = settings.show();
-        assert!(!shown.contains("secret code") && shown.contains("1 not shown"), "{shown}");
-    }
-}
+mod tests;

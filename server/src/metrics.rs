@@ -187,12 +187,44 @@ core_metrics! {
     registrations_total: Counter,
     /// Memtables flushed.
     flushes_total: Counter,
-    /// Merges of table files.
+    /// Steps of compaction: merges of table files, and drops of files past their retention.
     merges_total: Counter,
-    /// Bytes written by flushes and merges.
+    /// Bytes written by flushes, merges and manifests.
     tree_bytes_written_total: Counter,
+    /// Bytes of table files that were dropped or replaced.
+    tree_bytes_removed_total: Counter,
     /// Live table files.
     tree_files: Gauge,
+    /// Bytes of them.
+    tree_bytes: Gauge,
+    /// Table files in which damage was found.
+    tree_files_quarantined: Gauge,
+    /// Table files that are open.
+    tables_open: Gauge,
+    /// Memory for memtables and caches, bytes.
+    memory_budget_bytes: Gauge,
+    /// Memory of memtables, bytes.
+    memory_memtable_bytes: Gauge,
+    /// Memory of rows known from files, bytes.
+    memory_row_bytes: Gauge,
+    /// Memory of filters and indexes of open tables, bytes.
+    memory_table_bytes: Gauge,
+    /// Memory of cached blocks, bytes.
+    memory_block_bytes: Gauge,
+    /// Times that memtables reached their bound, so that new messages were refused.
+    memory_stalls_total: Counter,
+    /// Blocks found in the cache.
+    block_hits_total: Counter,
+    /// Blocks read from files.
+    block_misses_total: Counter,
+    /// Slices of background work.
+    background_slices_total: Counter,
+    /// Time in them, microseconds.
+    background_busy_us_total: Counter,
+    /// The longest one, microseconds.
+    background_longest_slice_us: Gauge,
+    /// Bytes of table files that were verified in the background.
+    scrubbed_bytes_total: Counter,
     /// Damaged blocks or files met.
     damage_total: Counter,
     /// Changes of users between online and offline.

@@ -6,15 +6,15 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read as _, Write as _},
+    fs::File,
+    io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
 };
 
-use columba_engine::ids::CoreId;
+use columba_engine::{env::lock::DirLock, ids::CoreId};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
@@ -43,7 +43,7 @@ pub struct Node {
     shutdown: watch::Sender<bool>,
     events: mpsc::Receiver<CoreEvent>,
     threads: Vec<thread::JoinHandle<()>>,
-    _lock: File,
+    _lock: DirLock,
 }
 
 impl Node {
@@ -55,7 +55,10 @@ impl Node {
         let descriptors = raise_descriptors();
         let dir = &config.data_dir;
         std::fs::create_dir_all(dir).map_err(|source| file_error("create", dir, source))?;
-        let lock = lock(dir)?;
+        let lock = DirLock::take(dir).map_err(|error| match error {
+            columba_engine::Error::DirInUse { path, holder } => Error::DataDirInUse { path, holder },
+            other => Error::Engine(other),
+        })?;
         let (cores, partitions) = layout(&config)?;
         let tls = Tls::load(&config.certificate)?;
         let (sockets, listening, plain) = listen::bind(config.listen, config.listen_plain, cores)?;
@@ -203,26 +206,6 @@ fn raise_descriptors() -> u64 {
     limit.current.unwrap_or(u64::MAX)
 }
 
-/// Takes the directory for this process. The lock goes with the process, however it ends.
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join("lock");
-    let failed = |source| file_error("lock", &path, source);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message.
-            let _ = file.read_to_string(&mut holder);
-            return Err(Error::DataDirInUse { path: dir.to_owned(), holder: holder.trim().to_owned() });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
-    file.set_len(0).and_then(|()| writeln!(file, "process {}", std::process::id())).map_err(failed)?;
-    Ok(file)
-}
-
 /// The numbers of cores and partitions: as stored, or as configured at the first start.
 fn layout(config: &Config) -> Result<(u16, u32)> {
     let path = config.data_dir.join("node.toml");
@@ -301,16 +284,6 @@ mod tests {
             settings.merge_flag(name, value).unwrap();
         }
         settings.build().unwrap()
-    }
-
-    #[test]
-    fn a_second_node_is_told_who_has_the_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = lock(dir.path()).unwrap();
-        let Err(Error::DataDirInUse { holder, .. }) = lock(dir.path()) else { panic!("locked twice") };
-        assert_eq!(holder, format!("process {}", std::process::id()));
-        drop(first);
-        lock(dir.path()).unwrap();
     }
 
     #[test]

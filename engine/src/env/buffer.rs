@@ -81,6 +81,12 @@ impl Drop for AlignedBuf {
     }
 }
 
+impl AsRef<[u8]> for AlignedBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 #[expect(unsafe_code, reason = "aligned allocation")]
 impl ops::Deref for AlignedBuf {
     type Target = [u8];

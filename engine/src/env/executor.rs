@@ -1,11 +1,13 @@
 //! Polls futures without a runtime: for tests, tools and the simulator. Real nodes run on their drivers' reactor.
 
 use core::{
+    cell::{Cell, RefCell},
     future::Future,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -57,4 +59,73 @@ pub async fn yield_now() {
         Poll::Pending
     })
     .await;
+}
+
+/// One at a time, in order of asking: for steps of one core that wait in their middle.
+#[derive(Default)]
+pub struct Turn {
+    taken: Cell<bool>,
+    waiting: RefCell<VecDeque<Waker>>,
+}
+
+/// Holds a turn until it is dropped.
+pub struct TurnGuard<'a>(&'a Turn);
+
+impl Turn {
+    /// Waits until nobody else has it.
+    pub async fn take(&self) -> TurnGuard<'_> {
+        core::future::poll_fn(|cx| {
+            if self.taken.replace(true) {
+                self.waiting.borrow_mut().push_back(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        TurnGuard(self)
+    }
+}
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        self.0.taken.set(false);
+        // All of them: one that was dropped meanwhile would not pass its turn on. They are few.
+        for waker in self.0.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// Tells those who wait that something has changed.
+#[derive(Default)]
+pub struct Signal {
+    changes: Cell<u64>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Signal {
+    /// Wakes everybody who waits.
+    pub fn notify(&self) {
+        self.changes.set(self.changes.get() + 1);
+        for waker in self.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// How many changes there were. To be asked before looking at what may have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// Waits until there were more changes than `seen`.
+    pub async fn changed(&self, seen: u64) {
+        core::future::poll_fn(|cx| {
+            if self.changes.get() > seen {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
 }

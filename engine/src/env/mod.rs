@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`disk`] | the traits [`Disk`] and [`DiskFile`] |
 //! | [`buffer`] | block-aligned buffers for direct I/O |
+//! | [`lock`] | (D) one process at a time has a directory |
 //! | [`thread_disk`] | (D) blocking threads, `pwritev2(RWF_DSYNC)` |
 //! | [`uring`] | (D) io_uring, O_DIRECT |
 //! | [`probe`] | (D) which of the two, decided at start and logged |
@@ -16,6 +17,7 @@ pub mod buffer;
 pub mod clock;
 pub mod disk;
 pub mod executor;
+pub mod lock;
 pub mod probe;
 pub mod rng;
 pub mod sim_disk;

@@ -10,7 +10,10 @@
 use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
 
-use super::codec::{Put as _, Take};
+use super::{
+    codec::{Put as _, Take},
+    retention::{Retention, put_retention, take_retention},
+};
 use crate::error::{Error, Result};
 
 /// A change of a partition's state.
@@ -82,6 +85,18 @@ pub enum Command {
     },
     /// Remembers when users were last online.
     SetLastSeen(Vec<(UserId, u64)>),
+    /// Says how long messages are kept.
+    SetRetention {
+        /// Of this chat; `None`: of all chats of the partition that say nothing themselves.
+        chat: Option<ChatId>,
+        /// How long; `None`: a chat is back to what the partition says, the partition to the default.
+        retention: Option<Retention>,
+    },
+    /// Moves the expiry clock forward: what is too old by it is dead.
+    Expire {
+        /// Now, milliseconds since 1970.
+        now_ms: u64,
+    },
 }
 
 /// How far a member of a chat is.
@@ -95,6 +110,8 @@ pub struct Progress {
     pub covered: MessageSeq,
     /// A device of the member has acknowledged everything up to here.
     pub delivered: MessageSeq,
+    /// Every device of the member has acknowledged, or sent itself, everything up to here.
+    pub everywhere: MessageSeq,
 }
 
 /// A reference to append to an inbox: messages `from..=to` of a chat.
@@ -114,11 +131,14 @@ const CLAIM_HANDLE: u8 = 1;
 const CREATE_USER: u8 = 2;
 const CONFIRM_HANDLE: u8 = 3;
 const SEND: u8 = 4;
-const ADVANCE: u8 = 5;
+// 5 was an `Advance` without `everywhere`.
 const MARK_READ: u8 = 6;
 const APPEND_INBOX: u8 = 7;
 const TRIM_INBOX: u8 = 8;
 const SET_LAST_SEEN: u8 = 9;
+const SET_RETENTION: u8 = 10;
+const EXPIRE: u8 = 11;
+const ADVANCE: u8 = 12;
 
 impl Command {
     /// Appends the command to an entry.
@@ -135,14 +155,16 @@ impl Command {
     pub fn encoded_bytes_max(&self) -> usize {
         match self {
             Self::Send { body, .. } => 96 + body.len(),
-            Self::Advance(items) => 16 + 48 * items.len(),
+            Self::Advance(items) => 16 + 56 * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::ClaimHandle { .. }
             | Self::CreateUser { .. }
             | Self::ConfirmHandle { .. }
             | Self::MarkRead { .. }
-            | Self::TrimInbox { .. } => 160,
+            | Self::TrimInbox { .. }
+            | Self::SetRetention { .. }
+            | Self::Expire { .. } => 160,
         }
     }
 
@@ -157,6 +179,8 @@ impl Command {
             Self::AppendInbox(_) => APPEND_INBOX,
             Self::TrimInbox { .. } => TRIM_INBOX,
             Self::SetLastSeen(_) => SET_LAST_SEEN,
+            Self::SetRetention { .. } => SET_RETENTION,
+            Self::Expire { .. } => EXPIRE,
         }
     }
 
@@ -188,6 +212,7 @@ impl Command {
                     out.put_user(item.user);
                     out.put_seq(item.covered);
                     out.put_seq(item.delivered);
+                    out.put_seq(item.everywhere);
                 }
             }
             Self::MarkRead { chat, user, seq } => {
@@ -215,6 +240,14 @@ impl Command {
                     out.put_u64(*time_ms);
                 }
             }
+            Self::SetRetention { chat, retention } => {
+                out.put_u8(u8::from(chat.is_some()));
+                if let Some(chat) = chat {
+                    out.put_chat(*chat);
+                }
+                put_retention(*retention, out);
+            }
+            Self::Expire { now_ms } => out.put_u64(*now_ms),
         }
     }
 
@@ -242,7 +275,7 @@ impl Command {
                 body: take.take_bytes()?,
             },
             ADVANCE => {
-                let count = take.take_count(48)?;
+                let count = take.take_count(56)?;
                 let mut items = Vec::with_capacity(count);
                 for _ in 0..count {
                     items.push(Progress {
@@ -250,6 +283,7 @@ impl Command {
                         user: take.take_user()?,
                         covered: take.take_seq()?,
                         delivered: take.take_seq()?,
+                        everywhere: take.take_seq()?,
                     });
                 }
                 Self::Advance(items)
@@ -277,6 +311,15 @@ impl Command {
                 }
                 Self::SetLastSeen(items)
             }
+            SET_RETENTION => {
+                let chat = match take.take_u8()? {
+                    0 => None,
+                    1 => Some(take.take_chat()?),
+                    _ => return Err(Error::Malformed { what: "command", reason: "whose retention it is, is unknown" }),
+                };
+                Self::SetRetention { chat, retention: take_retention(&mut take)? }
+            }
+            EXPIRE => Self::Expire { now_ms: take.take_u64()? },
             _ => return Err(Error::Malformed { what: "command", reason: "its kind is unknown" }),
         };
         take.finish()?;
@@ -324,11 +367,16 @@ mod tests {
                 time_ms: 1,
                 body: Bytes::from_static(b"hello"),
             },
-            Command::Advance(vec![Progress { chat, user, covered: to, delivered: from }]),
+            Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
             Command::MarkRead { chat, user, seq: to },
             Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]),
             Command::TrimInbox { device, position: 77 },
             Command::SetLastSeen(vec![(user, 6)]),
+            Command::SetRetention { chat: None, retention: Some(Retention::History { days: None }) },
+            Command::SetRetention { chat: None, retention: Some(Retention::UntilDelivered { days: 1 }) },
+            Command::SetRetention { chat: Some(chat), retention: Some(Retention::History { days: Some(36_500) }) },
+            Command::SetRetention { chat: Some(chat), retention: None },
+            Command::Expire { now_ms: u64::MAX },
         ];
         let mut entry = Vec::new();
         for command in &commands {
@@ -337,6 +385,24 @@ mod tests {
             assert!(entry.len() - before <= command.encoded_bytes_max());
         }
         assert_eq!(decode_entry(entry.into()).unwrap(), commands);
+    }
+
+    #[test]
+    fn a_retention_that_is_none_is_malformed() {
+        for (fields, why) in [
+            (vec![2, 2, 0, 0, 0, 0], "of neither a chat nor all"),
+            (vec![0, 4, 1, 0, 0, 0], "an unknown kind"),
+            (vec![0, 0, 1, 0, 0, 0], "none, with days"),
+            (vec![0, 2, 1, 0, 0, 0], "for ever, with days"),
+            (vec![0, 1, 0, 0, 0, 0], "no day"),
+            (vec![0, 3, 0x95, 0x8e, 0, 0], "more than a century"),
+            (vec![0, 3, 1, 0, 0, 0, 0], "a byte too many"),
+            (vec![1, 2, 0, 0, 0, 0], "of half a chat"),
+        ] {
+            let len = u8::try_from(fields.len()).unwrap();
+            let entry = [&[10, len, 0, 0, 0][..], &fields].concat();
+            assert!(decode_entry(entry.into()).is_err(), "{why}");
+        }
     }
 
     proptest! {

@@ -6,23 +6,9 @@
 //! - An effect may be lost (a crash after apply): everything that must not be lost is in the partition's rows, and the
 //!   new leader finds it there ([`super::Partition::pending_chats`]).
 
-use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId};
+use columba_wire::{ChatId, Code, DeviceAddress, MessageSeq, UserId};
 
-/// A message as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMessage {
-    /// Its place in the chat.
-    pub seq: MessageSeq,
-    /// Who sent it, from which device.
-    pub sender: DeviceAddress,
-    /// The device's number for it.
-    pub client_seq: ClientSeq,
-    /// When the leader took it, milliseconds since 1970.
-    pub time_ms: u64,
-    /// Opaque to the server.
-    pub body: Bytes,
-}
+pub use crate::message::StoredMessage;
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +54,8 @@ pub enum Effect {
         covered: MessageSeq,
         /// The durable delivered watermark now.
         delivered: MessageSeq,
+        /// The same for what every device has.
+        everywhere: MessageSeq,
         /// The member's read watermark.
         read: MessageSeq,
     },

@@ -92,16 +92,29 @@ impl InboxEntries {
         }
     }
 
-    /// All entries encoded, ascending.
-    pub(crate) fn encoded(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
-        self.map.iter().map(|((device, position), entry)| {
-            let mut value = Vec::with_capacity(32);
-            value.put_chat(entry.chat);
-            value.put_seq(entry.from);
-            value.put_seq(entry.to);
-            (entry_key(*device, *position), Some(value))
-        })
+    /// All entries, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (DeviceAddress, &InboxEntry)> {
+        self.map.iter().map(|((device, _), entry)| (*device, entry))
     }
+
+    /// Drops up to this many entries; whether any are left.
+    pub(crate) fn drop_some(&mut self, entries: usize) -> bool {
+        for _ in 0..entries {
+            if self.map.pop_first().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// The value of an entry in files.
+pub(crate) fn encode_entry(entry: &InboxEntry) -> Vec<u8> {
+    let mut value = Vec::with_capacity(32);
+    value.put_chat(entry.chat);
+    value.put_seq(entry.from);
+    value.put_seq(entry.to);
+    value
 }
 
 /// Key of an entry in files.

@@ -5,51 +5,56 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, MessageSeq};
-use rustc_hash::FxHashMap;
+use columba_wire::{ChatId, MessageSeq};
 
-use super::{
-    codec::{Put as _, Take},
-    effect::StoredMessage,
-};
-use crate::error::Result;
+use super::{effect::StoredMessage, sharded::ShardedMap};
 
-/// First byte of a message's key.
-pub(crate) const MESSAGE_KIND: u8 = 0x10;
-/// Bytes a message takes in memory beside its body.
-const MESSAGE_OVERHEAD_BYTES: usize = 112;
+/// A body is a slice of its entry, which stays whole: what a command has beside the body.
+const COMMAND_HEAD_BYTES: usize = 80;
+/// A run's slot in a table that is half full in the mean.
+const RUN_BYTES: usize = 2 * (size_of::<(ChatId, VecDeque<StoredMessage>)>() + 1);
 
 /// The messages of one layer.
 #[derive(Default)]
 pub(crate) struct Messages {
-    runs: FxHashMap<ChatId, VecDeque<StoredMessage>>,
+    runs: ShardedMap<ChatId, VecDeque<StoredMessage>>,
+    /// Of bodies, runs and their slots.
     bytes: usize,
 }
 
 impl Messages {
     pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.runs.len() * RUN_BYTES
     }
 
     /// Appends the chat's next message.
     pub(crate) fn push(&mut self, chat: ChatId, message: StoredMessage) {
-        let run = self.runs.entry(chat).or_default();
+        let run = self.runs.get_or_insert_with(chat, VecDeque::new);
         if !crate::planted::is(crate::planted::Planted::SeqReused)
             && let Some(last) = run.back()
         {
             assert!(message.seq == last.seq.next(), "chat {chat}: seq {} after {}", message.seq, last.seq);
         }
-        self.bytes += message.body.len() + MESSAGE_OVERHEAD_BYTES;
+        if run.capacity() == 0 {
+            // Most chats of a layer have one message, or many.
+            run.reserve_exact(1);
+            self.bytes += slot_bytes(run);
+        }
+        let before = slot_bytes(run);
+        self.bytes += message.body.len() + COMMAND_HEAD_BYTES;
         run.push_back(message);
+        self.bytes += slot_bytes(run) - before;
     }
 
     /// Appends the runs of a newer layer.
     pub(crate) fn absorb(&mut self, newer: Self) {
         self.bytes += newer.bytes;
-        let mut runs: Vec<_> = newer.runs.into_iter().collect();
-        for (chat, run) in runs.drain(..) {
-            self.runs.entry(chat).or_default().extend(run);
+        for (chat, newer) in newer.runs.into_shards().flatten() {
+            let slots = slot_bytes(&newer);
+            let run = self.runs.get_or_insert_with(chat, VecDeque::new);
+            let before = slot_bytes(run);
+            run.extend(newer);
+            self.bytes = self.bytes + slot_bytes(run) - before - slots;
         }
     }
 
@@ -62,47 +67,17 @@ impl Messages {
         run.into_iter().flat_map(|run| run.iter()).skip(skip).take_while(move |message| message.seq <= to)
     }
 
-    /// All messages encoded, ascending by chat and seq.
-    pub(crate) fn encoded(&self) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
-        let mut chats = Vec::with_capacity(self.runs.len());
-        chats.extend(self.runs.keys().copied());
-        chats.sort_unstable();
-        chats.into_iter().flat_map(move |chat| {
-            let run = self.runs.get(&chat).expect("the chat is from this map");
-            run.iter().map(move |message| (message_key(chat, message.seq), Some(encode_message(message))))
-        })
+    /// The runs by chat.
+    pub(crate) fn runs(&self) -> &ShardedMap<ChatId, VecDeque<StoredMessage>> {
+        &self.runs
+    }
+
+    /// The same, to be dropped piece by piece.
+    pub(crate) fn into_runs(self) -> ShardedMap<ChatId, VecDeque<StoredMessage>> {
+        self.runs
     }
 }
 
-/// Key of a message in files.
-pub(crate) fn message_key(chat: ChatId, seq: MessageSeq) -> Vec<u8> {
-    let mut key = Vec::with_capacity(25);
-    key.push(MESSAGE_KIND);
-    key.extend_from_slice(chat.as_bytes());
-    key.extend_from_slice(&seq.get().to_be_bytes());
-    key
-}
-
-fn encode_message(message: &StoredMessage) -> Vec<u8> {
-    let mut out = Vec::with_capacity(48 + message.body.len());
-    out.put_seq(message.seq);
-    out.put_device(message.sender);
-    out.put_u64(message.client_seq.get());
-    out.put_u64(message.time_ms);
-    out.put_bytes(&message.body);
-    out
-}
-
-/// Reads a message's value.
-pub(crate) fn decode_message(value: Bytes) -> Result<StoredMessage> {
-    let mut take = Take::new(value, "message row");
-    let message = StoredMessage {
-        seq: take.take_seq()?,
-        sender: take.take_device()?,
-        client_seq: ClientSeq::new(take.take_u64()?),
-        time_ms: take.take_u64()?,
-        body: take.take_bytes()?,
-    };
-    take.finish()?;
-    Ok(message)
+fn slot_bytes(run: &VecDeque<StoredMessage>) -> usize {
+    run.capacity() * size_of::<StoredMessage>()
 }

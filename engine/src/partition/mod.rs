@@ -8,9 +8,12 @@
 //! | [`dedup`] | idempotency by (device, client seq) |
 //! | [`receipt`] | members: fan-out cursor, delivered, read |
 //! | [`inbox`] | per-device queues with watermark |
+//! | [`retention`] | how long messages are kept, which are dead |
 //! | [`user`] | users, handles, devices, last seen |
 //! | `rows`, `messages`, `codec` | typed rows in layers; message runs; byte forms |
-//! | `store` | loading, flushing and reading: the state over its tree |
+//! | `sharded` | the hash map under all of them |
+//! | `store` | loading and reading: the state over its tree |
+//! | `flush` | flush, compaction, what stays in memory |
 //!
 //! Invariants
 //! - `apply` reads no clock, draws no random number and does no I/O: equal logs give equal states, byte for byte.
@@ -26,10 +29,13 @@ mod codec;
 pub mod command;
 pub mod dedup;
 pub mod effect;
+mod flush;
 pub mod inbox;
 mod messages;
 pub mod receipt;
+pub mod retention;
 mod rows;
+mod sharded;
 mod store;
 pub mod user;
 
@@ -37,7 +43,6 @@ use std::rc::Rc;
 
 use columba_wire::{DeviceAddress, UserId};
 
-pub use self::store::{FlushReport, Partition};
 use self::{
     chat::{Chat, Pending, SendFields},
     command::Command,
@@ -45,8 +50,13 @@ use self::{
     effect::{Effects, Outcome},
     inbox::{Inbox, InboxChat},
     receipt::Member,
+    retention::Settings,
     rows::{Layer, Row},
     user::{Device, Handle, HandleKey, LastSeen, User},
+};
+pub use self::{
+    flush::FlushReport,
+    store::{MessagePage, Partition},
 };
 use crate::ids::{LogIndex, PartitionId, Term};
 
@@ -55,16 +65,29 @@ pub(crate) struct State {
     id: PartitionId,
     applied: LogIndex,
     applied_term: Term,
+    settings: Settings,
     active: Layer,
     sealed: Option<Rc<Layer>>,
+    /// Rows known from files: the newer generation, and the one before it.
     clean: Layer,
+    older: Layer,
     /// Grows when rows move between layers and files: a load that began before must not be kept.
     seals: u64,
 }
 
 impl State {
-    fn new(id: PartitionId, applied: LogIndex, applied_term: Term) -> Self {
-        Self { id, applied, applied_term, active: Layer::default(), sealed: None, clean: Layer::default(), seals: 0 }
+    fn new(id: PartitionId, applied: LogIndex, applied_term: Term, settings: Settings) -> Self {
+        Self {
+            id,
+            applied,
+            applied_term,
+            settings,
+            active: Layer::default(),
+            sealed: None,
+            clean: Layer::default(),
+            older: Layer::default(),
+            seals: 0,
+        }
     }
 
     /// What is known of a row: `None` where it must be loaded, `Some(None)` where it does not exist.
@@ -72,7 +95,8 @@ impl State {
         let found = R::map(&self.active)
             .get(key)
             .or_else(|| self.sealed.as_ref().and_then(|sealed| R::map(sealed).get(key)))
-            .or_else(|| R::map(&self.clean).get(key));
+            .or_else(|| R::map(&self.clean).get(key))
+            .or_else(|| R::map(&self.older).get(key));
         found.map(Option::as_ref)
     }
 
@@ -89,7 +113,7 @@ impl State {
     fn edit<R: Row>(&mut self, key: R::Key) -> &mut Option<R> {
         if !R::map(&self.active).contains_key(&key) {
             let row = self.get::<R>(&key).cloned();
-            R::map_mut(&mut self.active).insert(key, row);
+            self.active.insert::<R>(key, row);
         }
         R::map_mut(&mut self.active).get_mut(&key).expect("it was there or has just been put there")
     }
@@ -123,13 +147,15 @@ impl State {
             Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
             Command::TrimInbox { device, position } => self.apply_trim_inbox(device, position),
             Command::SetLastSeen(items) => self.apply_last_seen(&items),
+            Command::SetRetention { chat, retention } => self.apply_set_retention(chat, retention),
+            Command::Expire { now_ms } => self.apply_expire(now_ms),
         }
     }
 
     /// The planted bug `ApplyTwice`: a send is stored once more, as a careless replay would.
     fn apply_without_dedup(&mut self, command: Command, effects: &mut Effects) {
         if let Command::Send { chat, sender, .. } = &command {
-            *self.edit::<Sender>((*chat, *sender)) = None;
+            self.active.insert::<Sender>((*chat, *sender), None);
         }
         self.apply_command(command, effects);
     }
@@ -176,6 +202,15 @@ impl State {
                     self.want::<LastSeen>(*user, RowKey::LastSeen, missing);
                 }
             }
+            Command::SetRetention { chat: Some(chat), .. } => match self.lookup::<Chat>(chat) {
+                None => missing.push(RowKey::Chat(*chat)),
+                Some(row) => {
+                    for member in row.iter().flat_map(|row| row.members) {
+                        self.want::<Member>((*chat, member), RowKey::Member, missing);
+                    }
+                }
+            },
+            Command::SetRetention { chat: None, .. } | Command::Expire { .. } => {}
         }
     }
 

@@ -1,7 +1,7 @@
-//! Members of chats: fan-out cursor, delivered and read watermarks. All three only grow.
+//! Members of chats: fan-out cursor, delivered, everywhere and read watermarks. All four only grow.
 //!
 //! Invariants
-//! - `covered`, `delivered` and `read` are at most the chat's `last_seq`.
+//! - `covered`, `delivered` and `read` are at most the chat's `last_seq`; `everywhere` is at most `covered`.
 
 use bytes::Bytes;
 use columba_wire::{ChatId, Code, MessageSeq, UserId};
@@ -25,6 +25,8 @@ pub struct Member {
     pub delivered: MessageSeq,
     /// The user has read up to here.
     pub read: MessageSeq,
+    /// Every device has acknowledged, or sent itself, everything up to here.
+    pub everywhere: MessageSeq,
 }
 
 impl Row for Member {
@@ -48,11 +50,17 @@ impl Row for Member {
         out.put_seq(self.covered);
         out.put_seq(self.delivered);
         out.put_seq(self.read);
+        out.put_seq(self.everywhere);
     }
 
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "member row");
-        let row = Self { covered: take.take_seq()?, delivered: take.take_seq()?, read: take.take_seq()? };
+        let row = Self {
+            covered: take.take_seq()?,
+            delivered: take.take_seq()?,
+            read: take.take_seq()?,
+            everywhere: take.take_seq()?,
+        };
         take.finish()?;
         Ok(row)
     }
@@ -70,7 +78,8 @@ impl State {
             let member = self.edit::<Member>((item.chat, item.user)).get_or_insert_default();
             member.covered = member.covered.max(item.covered.min(chat.last_seq));
             member.delivered = member.delivered.max(item.delivered.min(chat.last_seq));
-            let Member { covered, delivered, read } = *member;
+            member.everywhere = member.everywhere.max(item.everywhere.min(member.covered));
+            let Member { covered, delivered, read, everywhere } = *member;
             let members = chat.members;
             effects.effects.push(Effect::Advanced {
                 chat: item.chat,
@@ -78,8 +87,10 @@ impl State {
                 user: item.user,
                 covered,
                 delivered,
+                everywhere,
                 read,
             });
+            self.delete_delivered(item.chat);
             let behind = chat.members.iter().any(|user| {
                 self.get::<Member>(&(item.chat, *user)).is_none_or(|member| member.covered < chat.last_seq)
             });

@@ -24,14 +24,13 @@
 
 use core::hash::Hash;
 
-use rustc_hash::FxHashMap;
-
 use super::{
     chat::{Chat, Pending},
     dedup::Sender,
     inbox::{Inbox, InboxChat, InboxEntries},
     messages::Messages,
     receipt::Member,
+    sharded::ShardedMap,
     user::{Device, Handle, LastSeen, User},
 };
 use crate::error::Result;
@@ -53,10 +52,16 @@ pub(crate) trait Row: Clone + 'static {
     fn encode(&self, out: &mut Vec<u8>);
     /// Reads the value.
     fn decode(value: bytes::Bytes) -> Result<Self>;
+
+    /// Bytes it takes in memory beyond its own size, where these matter. A change of it is told to the layer, by
+    /// [`Layer::count_change`].
+    fn variable_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Rows of one kind in one layer; `None` is "does not exist".
-pub(crate) type RowMap<R> = FxHashMap<<R as Row>::Key, Option<R>>;
+pub(crate) type RowMap<R> = ShardedMap<<R as Row>::Key, Option<R>>;
 
 /// The key as in files.
 pub(crate) fn file_key<R: Row>(key: &R::Key) -> Vec<u8> {
@@ -81,6 +86,8 @@ pub(crate) struct Layer {
     pub(crate) pending: RowMap<Pending>,
     pub(crate) inboxes: RowMap<Inbox>,
     pub(crate) inbox_chats: RowMap<InboxChat>,
+    /// The sum of the rows' [`Row::variable_bytes`].
+    variable_bytes: usize,
 }
 
 impl Layer {
@@ -98,43 +105,66 @@ impl Layer {
             + self.inbox_chats.len()
     }
 
-    /// Bytes it takes in memory, roughly: bodies, and a flat charge per row.
+    /// Bytes it takes in memory, roughly: messages and what is variable as they are, a flat charge for each row.
     pub(crate) fn bytes(&self) -> usize {
-        const ROW_BYTES: usize = 160;
-        self.messages.bytes() + self.inbox_entries.bytes() + self.rows() * ROW_BYTES
+        self.messages.bytes()
+            + self.inbox_entries.bytes()
+            + self.variable_bytes
+            + flat_bytes::<User>(self)
+            + flat_bytes::<Handle>(self)
+            + flat_bytes::<Device>(self)
+            + flat_bytes::<LastSeen>(self)
+            + flat_bytes::<Chat>(self)
+            + flat_bytes::<Sender>(self)
+            + flat_bytes::<Member>(self)
+            + flat_bytes::<Pending>(self)
+            + flat_bytes::<Inbox>(self)
+            + flat_bytes::<InboxChat>(self)
     }
-}
 
-impl Layer {
+    /// Puts a row in, in the place of an older one.
+    pub(crate) fn insert<R: Row>(&mut self, key: R::Key, row: Option<R>) {
+        let after = row.as_ref().map_or(0, R::variable_bytes);
+        let before = R::map_mut(self).insert(key, row).flatten().map_or(0, |row| row.variable_bytes());
+        self.count_change(before, after);
+    }
+
+    /// A row's [`Row::variable_bytes`] have changed in place.
+    pub(crate) fn count_change(&mut self, before: usize, after: usize) {
+        self.variable_bytes = self.variable_bytes + after - before;
+    }
+
+    /// Takes messages and inbox entries out: what is not kept in memory for its own sake.
+    pub(crate) fn take_unkeyed(&mut self) -> Self {
+        Self {
+            messages: core::mem::take(&mut self.messages),
+            inbox_entries: core::mem::take(&mut self.inbox_entries),
+            ..Self::default()
+        }
+    }
+
     /// Takes over a newer layer: its rows replace those of the same key.
     pub(crate) fn absorb(&mut self, newer: Self) {
         self.messages.absorb(newer.messages);
         self.inbox_entries.absorb(newer.inbox_entries);
-        self.users.extend(newer.users);
-        self.handles.extend(newer.handles);
-        self.devices.extend(newer.devices);
-        self.last_seen.extend(newer.last_seen);
-        self.chats.extend(newer.chats);
-        self.senders.extend(newer.senders);
-        self.members.extend(newer.members);
-        self.pending.extend(newer.pending);
-        self.inboxes.extend(newer.inboxes);
-        self.inbox_chats.extend(newer.inbox_chats);
+        self.absorb_rows::<User>(newer.users);
+        self.absorb_rows::<Handle>(newer.handles);
+        self.absorb_rows::<Device>(newer.devices);
+        self.absorb_rows::<LastSeen>(newer.last_seen);
+        self.absorb_rows::<Chat>(newer.chats);
+        self.absorb_rows::<Sender>(newer.senders);
+        self.absorb_rows::<Member>(newer.members);
+        self.absorb_rows::<Pending>(newer.pending);
+        self.absorb_rows::<Inbox>(newer.inboxes);
+        self.absorb_rows::<InboxChat>(newer.inbox_chats);
+    }
+
+    fn absorb_rows<R: Row>(&mut self, newer: RowMap<R>) {
+        newer.into_shards().flatten().for_each(|(key, row)| self.insert(key, row));
     }
 }
 
-/// Encoded rows of one kind of a layer, ascending by key.
-pub(crate) fn encoded_rows<R: Row>(layer: &Layer) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
-    let map = R::map(layer);
-    let mut keys = Vec::with_capacity(map.len());
-    keys.extend(map.keys().copied());
-    keys.sort_unstable();
-    keys.into_iter().map(move |key| {
-        let value = map.get(&key).expect("the key is from this map").as_ref().map(|row| {
-            let mut out = Vec::with_capacity(64);
-            row.encode(&mut out);
-            out
-        });
-        (file_key::<R>(&key), value)
-    })
+/// What the rows of a kind take: a table is two thirds full in the mean, and has one byte beside each slot.
+fn flat_bytes<R: Row>(layer: &Layer) -> usize {
+    R::map(layer).len() * 3 / 2 * (size_of::<(R::Key, Option<R>)>() + 1)
 }

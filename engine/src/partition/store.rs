@@ -1,13 +1,13 @@
-//! A partition's state over its tree: loading rows, flushing layers, reading messages and inboxes.
+//! A partition's state over its tree: loading rows, reading messages and inboxes.
 //!
 //! Invariants
 //! - A read takes what is in memory first and then the files: what a flush moves meanwhile is seen twice, never missed.
-//! - One flush at a time; the sealed layer stays readable until its file is part of the tree.
 
 use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
 use columba_wire::{ChatId, DeviceAddress, MessageSeq, UserId};
+use futures_util::future::try_join_all;
 
 use super::{
     PartitionStats, RowKey, State,
@@ -15,29 +15,35 @@ use super::{
     command::{Command, decode_entry},
     dedup::Sender,
     effect::{Effects, StoredMessage},
-    inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, entry_key, parse_entry_key},
-    messages::{decode_message, message_key},
+    inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, encode_entry, entry_key, parse_entry_key},
     receipt::Member,
-    rows::{Layer, Row, encoded_rows, file_key},
+    retention::Settings,
+    rows::{Layer, Row, file_key},
     user::{Device, Handle, HandleKey, LastSeen, User},
 };
 use crate::{
     env::Disk,
     error::Result,
     ids::{LogIndex, PartitionId, Term},
-    limits::{CLEAN_ROWS_MAX, MEMTABLE_BYTES_MAX},
-    tree::{Direction, ScanRange, Tree, TreeMeta, TreeStats},
+    limits::ROWS_LOADED_AT_ONCE,
+    memory::Usage,
+    table::meta::Class,
+    tree::{MessageRange, ScanRange, Shared, Tree, TreeConfig, TreeMeta, TreeStats},
 };
 
 /// A partition: its state machine and its files. Cheap to clone; clones share it. Belongs to one core.
 pub struct Partition<D: Disk> {
-    inner: Rc<Inner<D>>,
+    pub(super) inner: Rc<Inner<D>>,
 }
 
-struct Inner<D: Disk> {
-    id: PartitionId,
-    tree: Tree<D>,
-    state: RefCell<State>,
+pub(super) struct Inner<D: Disk> {
+    pub(super) id: PartitionId,
+    pub(super) tree: Tree<D>,
+    pub(super) state: RefCell<State>,
+    /// What it uses of the core's memory.
+    pub(super) usage: Rc<Usage>,
+    /// Layers that nobody needs any more, to be freed piece by piece.
+    pub(super) discarded: RefCell<Vec<Layer>>,
 }
 
 impl<D: Disk> Clone for Partition<D> {
@@ -46,11 +52,14 @@ impl<D: Disk> Clone for Partition<D> {
     }
 }
 
-/// What a flush did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlushReport {
-    /// Every entry up to here is in files now: the journal may forget it.
-    pub applied: LogIndex,
+/// A page of a chat's messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessagePage {
+    /// Those of the page that are not deleted, ascending.
+    pub messages: Vec<StoredMessage>,
+    /// Where to go on: whatever of the range below this is not in `messages` is deleted, for good. Where it is not
+    /// above the range's begin, a message is missing that should be there.
+    pub next: MessageSeq,
 }
 
 impl<D: Disk> Partition<D> {
@@ -58,11 +67,18 @@ impl<D: Disk> Partition<D> {
     ///
     /// # Errors
     /// Damage of manifest or files, `Io`.
-    pub async fn open(disk: D, dir: PathBuf, id: PartitionId) -> Result<Self> {
-        let (tree, _report) = Tree::open(disk, dir).await?;
-        let TreeMeta { applied, applied_term, .. } = tree.meta();
-        let state = RefCell::new(State::new(id, applied, applied_term));
-        Ok(Self { inner: Rc::new(Inner { id, tree, state }) })
+    pub async fn open(
+        disk: D,
+        dir: PathBuf,
+        id: PartitionId,
+        config: TreeConfig,
+        shared: Shared<D::File>,
+    ) -> Result<Self> {
+        let usage = shared.memory().register();
+        let (tree, _report) = Tree::open(disk, dir, config, shared).await?;
+        let TreeMeta { applied, applied_term, extra } = tree.meta();
+        let state = RefCell::new(State::new(id, applied, applied_term, Settings::decode(extra)?));
+        Ok(Self { inner: Rc::new(Inner { id, tree, state, usage, discarded: RefCell::default() }) })
     }
 
     /// Its id.
@@ -73,6 +89,11 @@ impl<D: Disk> Partition<D> {
     /// Index of the last applied entry.
     pub fn applied(&self) -> LogIndex {
         self.inner.state.borrow().applied
+    }
+
+    /// What its chats have in common.
+    pub fn settings(&self) -> Settings {
+        self.inner.state.borrow().settings
     }
 
     /// Index and term of the last entry that is in files: the point from which the log is needed.
@@ -87,7 +108,7 @@ impl<D: Disk> Partition<D> {
         let stats = PartitionStats {
             active_bytes: state.active.bytes(),
             sealed_bytes: state.sealed.as_ref().map_or(0, |sealed| sealed.bytes()),
-            clean_rows: state.clean.rows(),
+            clean_rows: state.clean.rows() + state.older.rows(),
         };
         (stats, self.inner.tree.stats())
     }
@@ -124,9 +145,11 @@ impl<D: Disk> Partition<D> {
             if missing.is_empty() {
                 return Ok(());
             }
-            for key in missing.drain(..) {
-                self.load_key(key).await?;
+            // Side by side: a batch to many chats that are not in memory waits about as long as one read.
+            for keys in missing.chunks(ROWS_LOADED_AT_ONCE) {
+                try_join_all(keys.iter().map(|key| self.load_key(*key))).await?;
             }
+            missing.clear();
         }
     }
 
@@ -142,6 +165,7 @@ impl<D: Disk> Partition<D> {
         let commands = decode_entry(entry)?;
         self.prefetch(&commands).await?;
         self.inner.state.borrow_mut().apply(index, term, commands, effects);
+        self.account();
         Ok(())
     }
 
@@ -160,75 +184,9 @@ impl<D: Disk> Partition<D> {
         Ok(())
     }
 
-    /// Drops rows kept from files where there are too many. To be called between applies.
-    pub fn evict(&self) {
-        let mut state = self.inner.state.borrow_mut();
-        if state.clean.rows() > CLEAN_ROWS_MAX {
-            state.clean = Layer::default();
-            state.seals += 1;
-        }
-    }
-
-    /// Whether the active layer has reached its size.
-    pub fn wants_flush(&self) -> bool {
-        let state = self.inner.state.borrow();
-        state.sealed.is_none() && state.active.bytes() >= MEMTABLE_BYTES_MAX
-    }
-
-    /// Whether a flush or merge is changing the files: one at a time.
-    pub fn is_changing(&self) -> bool {
-        self.inner.tree.is_changing()
-    }
-
-    /// Whether anything is applied and not in files.
-    pub fn is_dirty(&self) -> bool {
-        self.applied() > self.flushed().0
-    }
-
-    /// Writes what was applied so far to a new file. Applies go on meanwhile. After an error the flush may be tried
-    /// again: the sealed layer is kept, and joins the next try.
-    ///
-    /// # Errors
-    /// `NoSpace` or `Io`; nothing is lost.
-    pub async fn flush(&self) -> Result<FlushReport> {
-        let (sealed, meta) = {
-            let mut state = self.inner.state.borrow_mut();
-            assert!(state.sealed.is_none(), "partition {}: one flush at a time", self.inner.id);
-            let sealed = Rc::new(core::mem::take(&mut state.active));
-            state.sealed = Some(Rc::clone(&sealed));
-            let meta = TreeMeta { applied: state.applied, applied_term: state.applied_term, extra: Bytes::new() };
-            (sealed, meta)
-        };
-        let applied = meta.applied;
-        let flushed = self.inner.tree.flush(all_rows(&sealed), meta).await;
-        let mut state = self.inner.state.borrow_mut();
-        state.seals += 1;
-        state.sealed = None;
-        match flushed {
-            Ok(()) => {
-                state.keep_clean(&sealed);
-                Ok(FlushReport { applied })
-            }
-            Err(error) => {
-                let sealed = Rc::try_unwrap(sealed).ok().expect("no read holds a layer across a wait");
-                state.unseal(sealed);
-                Err(error)
-            }
-        }
-    }
-
-    /// Whether there are enough files to merge some.
-    pub fn wants_merge(&self) -> bool {
-        self.inner.tree.wants_merge()
-    }
-
-    /// Merges files; inbox entries below their watermark are dropped on the way.
-    ///
-    /// # Errors
-    /// Damage, `NoSpace`, `Io`; nothing is lost.
-    pub async fn merge(&self) -> Result<()> {
-        let inner = Rc::clone(&self.inner);
-        self.inner.tree.merge(move |key, _value| inner.state.borrow().keeps(key)).await
+    /// Its files: for verification, inspection and snapshots.
+    pub fn tree(&self) -> &Tree<D> {
+        &self.inner.tree
     }
 
     /// Reads and checks every block of every file.
@@ -239,9 +197,24 @@ impl<D: Disk> Partition<D> {
         self.inner.tree.verify().await.map(|_| ())
     }
 
-    /// The messages `from..=to` of a chat, ascending, at most `bytes_max` of bodies (at least one message).
+    /// The messages of a range that memory has, ascending by seq.
+    fn messages_in_memory(
+        &self,
+        chat: ChatId,
+        from: MessageSeq,
+        to: MessageSeq,
+    ) -> BTreeMap<MessageSeq, StoredMessage> {
+        let state = self.inner.state.borrow();
+        let layers = state.sealed.as_deref().into_iter().chain([&state.active]);
+        let found = layers.flat_map(|layer| layer.messages.range(chat, from, to));
+        found.map(|message| (message.seq, message.clone())).collect()
+    }
+
+    /// The messages `from..=to` of a chat that are not deleted, ascending, at most `bytes_max` of bodies (at least one
+    /// message). A reader goes on at [`MessagePage::next`]: a page may be empty and not the last.
     ///
-    /// Cost: nothing but copies where they are in memory; else a scan of the files that hold the chat.
+    /// Cost: nothing but copies where they are in memory; else one block of each newer file that has the chat, to find
+    /// the one in which the range begins, and from there one read per 128 KiB.
     ///
     /// # Errors
     /// Damage, `Io`.
@@ -251,40 +224,107 @@ impl<D: Disk> Partition<D> {
         from: MessageSeq,
         to: MessageSeq,
         bytes_max: usize,
-    ) -> Result<Vec<StoredMessage>> {
-        let mut found = BTreeMap::new();
-        {
-            let state = self.inner.state.borrow();
-            let sealed = state.sealed.as_deref();
-            for layer in sealed.into_iter().chain([&state.active]) {
-                for message in layer.messages.range(chat, from, to) {
-                    found.insert(message.seq, message.clone());
-                }
-            }
-        }
+    ) -> Result<MessagePage> {
+        let begin = from;
+        let Some(row) = self.load::<Chat>(chat).await? else {
+            return Ok(MessagePage { messages: Vec::new(), next: begin });
+        };
+        let (mut from, mut to) = (from.max(row.deleted_up_to.next()), to.min(row.last_seq));
+        let mut found = self.messages_in_memory(chat, from, to);
         let first_in_memory = found.keys().next().copied();
         if first_in_memory != Some(from) && from <= to {
             let below = first_in_memory.unwrap_or(MessageSeq::MAX).prev().min(to);
-            let end = message_key(chat, MessageSeq::new(below.get().saturating_add(1)));
-            let range = ScanRange { start: message_key(chat, from), end };
-            let rows = usize::try_from(below.get() - from.get() + 1).unwrap_or(usize::MAX);
-            for (_key, value) in self.inner.tree.scan(range, Direction::Forward, rows, bytes_max).await? {
-                let message = decode_message(value)?;
-                found.insert(message.seq, message);
+            let range = MessageRange { chat, from, to: below, count_max: usize::MAX, bytes_max };
+            let stored = self.inner.tree.oldest_messages(&range).await?;
+            let bytes: usize = stored.iter().map(|message| message.body.len()).sum();
+            let last = stored.last().map_or(from, |message| message.seq);
+            found.extend(stored.into_iter().map(|message| (message.seq, message)));
+            if bytes >= bytes_max && last < below {
+                // The read has ended early: what is behind it was not looked at.
+                to = last;
+                found.split_off(&to.next());
             }
         }
+        // The floor as it is now: what was dropped while the files were read is below it.
+        let Some(row) = self.load::<Chat>(chat).await? else {
+            return Ok(MessagePage { messages: Vec::new(), next: begin });
+        };
+        let floor = self.settings().floor_of(&row);
         let mut bytes = 0;
-        let mut next = from;
         let mut messages = Vec::with_capacity(found.len());
         for (seq, message) in found {
-            bytes += message.body.len();
-            if seq != next || (bytes > bytes_max && !messages.is_empty()) {
-                break;
+            from = floor.skip_hole(from, seq);
+            if from < seq {
+                return Ok(MessagePage { messages, next: from });
             }
-            next = seq.next();
-            messages.push(message);
+            if !floor.is_dead(seq, message.time_ms) {
+                bytes += message.body.len();
+                if bytes > bytes_max && !messages.is_empty() {
+                    return Ok(MessagePage { messages, next: from });
+                }
+                messages.push(message);
+            }
+            from = seq.next();
         }
+        let next = if from <= to { floor.skip_hole(from, to.next()) } else { from };
+        Ok(MessagePage { messages, next })
+    }
+
+    /// The newest `count_max` messages of a chat at or below `to` that are not deleted, newest first, until about
+    /// `bytes_max` of bodies. Fewer come back at the start of the chat, or where retention has deleted them.
+    ///
+    /// Cost: nothing but copies where they are in memory; else one read in each file that has some of the page, side by
+    /// side.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn newest(
+        &self,
+        chat: ChatId,
+        to: MessageSeq,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>> {
+        let Some(row) = self.load::<Chat>(chat).await? else {
+            return Ok(Vec::new());
+        };
+        let to = to.min(row.last_seq);
+        let count = u64::try_from(count_max).unwrap_or(u64::MAX);
+        let lowest = to.get().saturating_sub(count.saturating_sub(1)).max(1);
+        let from = MessageSeq::new(lowest).max(row.deleted_up_to.next());
+        if from > to || count_max == 0 {
+            return Ok(Vec::new());
+        }
+        let mut messages: Vec<_> = self.messages_in_memory(chat, from, to).into_values().rev().collect();
+        let mut bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+        let reached = messages.last().map_or(to.next(), |message| message.seq);
+        if reached > from && bytes < bytes_max {
+            let count_max = count_max - messages.len();
+            let range = MessageRange { chat, from, to: reached.prev(), count_max, bytes_max: bytes_max - bytes };
+            messages.extend(self.inner.tree.newest_messages(&range).await?);
+        }
+        let Some(row) = self.load::<Chat>(chat).await? else {
+            return Ok(Vec::new());
+        };
+        let floor = self.settings().floor_of(&row);
+        messages.retain(|message| !floor.is_dead(message.seq, message.time_ms));
+        bytes = 0;
+        let fits = messages.iter().take_while(|message| {
+            let before = bytes;
+            bytes += message.body.len();
+            before < bytes_max
+        });
+        let fits = fits.count();
+        messages.truncate(fits);
         Ok(messages)
+    }
+
+    /// One message of a chat; `None` where it is deleted or does not exist.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn message(&self, chat: ChatId, seq: MessageSeq) -> Result<Option<StoredMessage>> {
+        Ok(self.newest(chat, seq, 1, usize::MAX).await?.pop().filter(|message| message.seq == seq))
     }
 
     /// Entries of a device's inbox above `position` and above its watermark, in order, at most `entries_max`.
@@ -309,7 +349,7 @@ impl<D: Disk> Partition<D> {
         }
         if !found.contains_key(&(above + 1)) {
             let range = ScanRange { start: entry_key(device, above + 1), end: entry_key(device, u64::MAX) };
-            for (key, value) in self.inner.tree.scan(range, Direction::Forward, entries_max, usize::MAX).await? {
+            for (key, value) in self.inner.tree.scan(Class::Inbox, &range, entries_max, usize::MAX).await? {
                 let entry = decode_entry_row(&key, value)?;
                 found.insert(entry.position, entry);
             }
@@ -378,7 +418,7 @@ impl<D: Disk> Partition<D> {
             }
         }
         let range = ScanRange { start: vec![Pending::KIND], end: vec![Pending::KIND + 1] };
-        for (key, _) in self.inner.tree.scan(range, Direction::Forward, usize::MAX, usize::MAX).await? {
+        for (key, _) in self.inner.tree.scan(Class::State, &range, usize::MAX, usize::MAX).await? {
             if let Ok(chat) = ChatId::try_from(&key[1..]) {
                 pending.entry(chat).or_insert(true);
             }
@@ -386,36 +426,61 @@ impl<D: Disk> Partition<D> {
         Ok(pending.into_iter().filter_map(|(chat, pending)| pending.then_some(chat)).collect())
     }
 
-    /// A stable hash over all rows: equal on replicas with equal applied index. Reads all files.
+    /// A stable hash over settings and all rows that are not dead: equal on replicas with equal applied index, whatever
+    /// their files still hold. Reads all files.
     ///
     /// # Errors
     /// Damage, `Io`.
     pub async fn state_hash(&self) -> Result<u64> {
-        let mut merged: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        let mut rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
         {
             let state = self.inner.state.borrow();
             for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
-                merged.extend(all_rows(layer));
+                collect_rows(layer, &mut rows);
             }
         }
-        let everything = ScanRange { start: vec![0], end: vec![0xff] };
-        for (key, value) in self.inner.tree.scan(everything, Direction::Forward, usize::MAX, usize::MAX).await? {
-            merged.entry(key.to_vec()).or_insert_with(|| Some(value.to_vec()));
-        }
-        let state = self.inner.state.borrow();
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        let mut mix = |bytes: &[u8]| {
-            for byte in bytes {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        for (class, start, end) in [(Class::Inbox, 0x20, 0x21), (Class::State, 0x30, 0xff)] {
+            let range = ScanRange { start: vec![start], end: vec![end] };
+            for (key, value) in self.inner.tree.scan(class, &range, usize::MAX, usize::MAX).await? {
+                rows.entry(key.to_vec()).or_insert_with(|| Some(value.to_vec()));
             }
+        }
+        let mut hash = Fnv::default();
+        hash.mix(&self.settings().encode());
+        let is_alive = |key: &[u8]| {
+            parse_entry_key(key).is_none_or(|(device, position)| {
+                let head = rows.get(&file_key::<Inbox>(&device)).and_then(Option::as_ref);
+                let head = head.and_then(|row| Inbox::decode(Bytes::copy_from_slice(row)).ok());
+                position > head.map_or(0, |inbox| inbox.head)
+            })
         };
-        for (key, value) in &merged {
-            if let (Some(value), true) = (value, state.keeps(key)) {
-                mix(key);
-                mix(value);
+        for (key, value) in rows.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+            if !is_alive(key) {
+                continue;
+            }
+            hash.mix(key);
+            hash.mix(value);
+            if key[0] != Chat::KIND {
+                continue;
+            }
+            let chat = ChatId::from_bytes(key[1..].try_into().expect("a chat's key is its id"));
+            let last = Chat::decode(Bytes::copy_from_slice(value))?.last_seq;
+            let mut next = MessageSeq::new(1);
+            while next <= last {
+                let page = self.messages(chat, next, last, HASH_PAGE_BYTES).await?;
+                for message in &page.messages {
+                    hash.mix(&message.seq.get().to_le_bytes());
+                    hash.mix(message.sender.user.as_bytes());
+                    hash.mix(&message.sender.device.get().to_le_bytes());
+                    hash.mix(&message.client_seq.get().to_le_bytes());
+                    hash.mix(&message.time_ms.to_le_bytes());
+                    hash.mix(&message.body);
+                }
+                assert!(page.next > next, "chat {chat}: message {next} of {last} is missing");
+                next = page.next;
             }
         }
-        Ok(hash)
+        Ok(hash.0)
     }
 
     async fn load_key(&self, key: RowKey) -> Result<()> {
@@ -446,67 +511,55 @@ impl<D: Disk> Partition<D> {
             let row = value.map(R::decode).transpose()?;
             let mut state = self.inner.state.borrow_mut();
             if state.seals == seals && !state.is_known::<R>(&key) {
-                R::map_mut(&mut state.clean).insert(key, row.clone());
+                state.clean.insert::<R>(key, row.clone());
                 return Ok(row);
             }
         }
     }
 }
 
-fn all_rows(layer: &Layer) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> + '_ {
-    layer
-        .messages
-        .encoded()
-        .chain(layer.inbox_entries.encoded())
-        .chain(encoded_rows::<User>(layer))
-        .chain(encoded_rows::<Handle>(layer))
-        .chain(encoded_rows::<Device>(layer))
-        .chain(encoded_rows::<LastSeen>(layer))
-        .chain(encoded_rows::<Chat>(layer))
-        .chain(encoded_rows::<Sender>(layer))
-        .chain(encoded_rows::<Member>(layer))
-        .chain(encoded_rows::<Pending>(layer))
-        .chain(encoded_rows::<Inbox>(layer))
-        .chain(encoded_rows::<InboxChat>(layer))
+/// Bytes of messages that a hash takes at a time.
+const HASH_PAGE_BYTES: usize = 1024 * 1024;
+
+/// FNV-1a, 64 bits.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
 }
 
-impl State {
-    /// Whether a file's row is still wanted: an inbox entry below its watermark is not.
-    fn keeps(&self, key: &[u8]) -> bool {
-        let Some((device, position)) = parse_entry_key(key) else {
-            return true;
-        };
-        // Where the watermark is not in memory the entry is kept: a later merge will drop it.
-        let head = self.lookup::<Inbox>(&device).flatten().map_or(0, |inbox| inbox.head);
-        position > head
-    }
-
-    /// Flushed rows are true of the files now: the hot ones stay known.
-    fn keep_clean(&mut self, sealed: &Layer) {
-        if self.clean.rows() + sealed.rows() > CLEAN_ROWS_MAX {
-            self.clean = Layer::default();
+impl Fnv {
+    fn mix(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }
-        keep::<User>(&mut self.clean, sealed);
-        keep::<Handle>(&mut self.clean, sealed);
-        keep::<Device>(&mut self.clean, sealed);
-        keep::<LastSeen>(&mut self.clean, sealed);
-        keep::<Chat>(&mut self.clean, sealed);
-        keep::<Sender>(&mut self.clean, sealed);
-        keep::<Member>(&mut self.clean, sealed);
-        keep::<Pending>(&mut self.clean, sealed);
-        keep::<Inbox>(&mut self.clean, sealed);
-        keep::<InboxChat>(&mut self.clean, sealed);
-    }
-
-    /// A flush failed: what was sealed goes back under what was applied since.
-    fn unseal(&mut self, mut sealed: Layer) {
-        let newer = core::mem::take(&mut self.active);
-        sealed.absorb(newer);
-        self.active = sealed;
     }
 }
 
-fn keep<R: Row>(clean: &mut Layer, sealed: &Layer) {
-    let map = R::map_mut(clean);
-    map.extend(R::map(sealed).iter().map(|(key, row)| (*key, row.clone())));
+/// The rows of a layer as in files, but for messages.
+fn collect_rows(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+    fn of<R: Row>(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+        rows.extend(R::map(layer).iter().map(|(key, row)| {
+            let value = row.as_ref().map(|row| {
+                let mut out = Vec::new();
+                row.encode(&mut out);
+                out
+            });
+            (file_key::<R>(key), value)
+        }));
+    }
+    let entries = layer.inbox_entries.iter();
+    rows.extend(entries.map(|(device, entry)| (entry_key(device, entry.position), Some(encode_entry(entry)))));
+    of::<User>(layer, rows);
+    of::<Handle>(layer, rows);
+    of::<Device>(layer, rows);
+    of::<LastSeen>(layer, rows);
+    of::<Chat>(layer, rows);
+    of::<Sender>(layer, rows);
+    of::<Member>(layer, rows);
+    of::<Pending>(layer, rows);
+    of::<Inbox>(layer, rows);
+    of::<InboxChat>(layer, rows);
 }

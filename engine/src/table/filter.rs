@@ -5,10 +5,13 @@
 //! Invariants
 //! - A prefix that was added is never denied.
 
+use crate::background::Slice;
+
 /// Bytes of a key that the filter sees.
 pub const PREFIX_BYTES: usize = 17;
 const BITS_PER_PREFIX: usize = 10;
 const PROBES: u64 = 7;
+const HASHES_PER_CHECKPOINT: usize = 1024;
 
 /// The part of a key that the filter sees.
 pub fn prefix(key: &[u8]) -> &[u8] {
@@ -26,14 +29,17 @@ pub fn hash(prefix: &[u8]) -> u64 {
     hash ^ hash >> 29
 }
 
-/// Builds the bits for these hashes.
-pub fn build(hashes: &[u64]) -> Vec<u8> {
+/// Builds the bits for these hashes, piece by piece.
+pub async fn build(hashes: &[u64], slice: &mut Slice) -> Vec<u8> {
     let bits = (hashes.len() * BITS_PER_PREFIX).max(64).next_multiple_of(8);
     let mut bytes = vec![0u8; bits / 8];
-    for hash in hashes {
-        for bit in probes(*hash, bits) {
-            bytes[bit / 8] |= 1 << (bit % 8);
+    for piece in hashes.chunks(HASHES_PER_CHECKPOINT) {
+        for hash in piece {
+            for bit in probes(*hash, bits) {
+                bytes[bit / 8] |= 1 << (bit % 8);
+            }
         }
+        slice.checkpoint().await;
     }
     bytes
 }
@@ -54,11 +60,16 @@ fn probes(hash: u64, bits: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        background::Pacer,
+        env::{clock::ManualClock, executor::block_on},
+    };
 
     #[test]
     fn what_was_added_is_found_and_little_else() {
         let hashes: Vec<_> = (0..10_000u32).map(|n| hash(&n.to_le_bytes())).collect();
-        let bits = build(&hashes);
+        let pacer = Pacer::new(ManualClock::default());
+        let bits = block_on(build(&hashes, &mut pacer.slice()));
         assert!((0..10_000u32).all(|n| may_contain(&bits, &n.to_le_bytes())));
         let wrong = (10_000..30_000u32).filter(|n| may_contain(&bits, &n.to_le_bytes())).count();
         assert!(wrong < 600, "{wrong} of 20,000");

@@ -1,10 +1,10 @@
 //! The last 4 KiB of a table file. Little-endian.
 //!
-//! | 0 magic 8 | 8 version u32 | 12 crc32 u32 | 16 file u64 | 24 rows u64 | 32 filter at u64 | 40 filter bytes u64 |
-//! | 48 index at u64 | 56 index bytes u64 | 64 checksum of everything before u32 | 68 zero |
+//! | 0 magic 8 | 8 version u32 | 12 crc32 u32 | 16 file u64 | 24 chats at u64 | 32 filter at u64 | 40 index at u64 |
+//! | 48 properties at u64 | 56 end u64 | 64 checksum of everything before u32 | 68 zero |
 //!
-//! The filter and the index are `[crc32 u32][bytes]`, padded to 4 KiB; an index entry is
-//! `[key length u16][first key][offset u64][bytes u32]`.
+//! The sections lie side by side in this order, each `[crc32 u32][content]`; behind the last one, at `end`, zeroes up
+//! to the footer.
 
 use std::path::Path;
 
@@ -16,19 +16,23 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"COLTABL1";
 /// The version of table files that this program writes, and the newest it reads.
-pub const TABLE_VERSION: u32 = 1;
+pub const TABLE_VERSION: u32 = 2;
 
 /// A table file's footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footer {
     /// The file it belongs to.
     pub file: FileId,
-    /// Rows, deletion markers included.
-    pub rows: u64,
-    /// Where the filter begins, and its bytes with the crc.
-    pub filter: (u64, u64),
-    /// Where the index begins, and its bytes with the crc.
-    pub index: (u64, u64),
+    /// Where the data ends and the list of chats begins.
+    pub chats_at: u64,
+    /// Where the filter begins.
+    pub filter_at: u64,
+    /// Where the index begins.
+    pub index_at: u64,
+    /// Where the properties begin.
+    pub properties_at: u64,
+    /// Where the last section ends.
+    pub end: u64,
     /// crc32 of every byte before the footer.
     pub checksum: u32,
 }
@@ -40,15 +44,17 @@ impl Footer {
         out[..8].copy_from_slice(MAGIC);
         out[8..12].copy_from_slice(&TABLE_VERSION.to_le_bytes());
         out[16..24].copy_from_slice(&self.file.get().to_le_bytes());
-        out[24..32].copy_from_slice(&self.rows.to_le_bytes());
-        out[32..40].copy_from_slice(&self.filter.0.to_le_bytes());
-        out[40..48].copy_from_slice(&self.filter.1.to_le_bytes());
-        out[48..56].copy_from_slice(&self.index.0.to_le_bytes());
-        out[56..64].copy_from_slice(&self.index.1.to_le_bytes());
+        for (n, at) in self.places().into_iter().enumerate() {
+            out[24 + n * 8..32 + n * 8].copy_from_slice(&at.to_le_bytes());
+        }
         out[64..68].copy_from_slice(&self.checksum.to_le_bytes());
         let sum = footer_crc(&out);
         out[12..16].copy_from_slice(&sum.to_le_bytes());
         out
+    }
+
+    const fn places(&self) -> [u64; 5] {
+        [self.chats_at, self.filter_at, self.index_at, self.properties_at, self.end]
     }
 
     /// Checks and decodes a footer block of a file of `len` bytes.
@@ -65,21 +71,21 @@ impl Footer {
         if footer_crc(block) != u32_at(12) {
             return Err(damaged("the footer does not match its crc"));
         }
-        if u32_at(8) > TABLE_VERSION {
+        if u32_at(8) != TABLE_VERSION {
             return Err(Error::UnsupportedFormat { path: path.to_owned(), found: u32_at(8), supported: TABLE_VERSION });
         }
         let footer = Self {
             file: FileId::new(u64_at(16)),
-            rows: u64_at(24),
-            filter: (u64_at(32), u64_at(40)),
-            index: (u64_at(48), u64_at(56)),
+            chats_at: u64_at(24),
+            filter_at: u64_at(32),
+            index_at: u64_at(40),
+            properties_at: u64_at(48),
+            end: u64_at(56),
             checksum: u32_at(64),
         };
-        let end = len.saturating_sub(BLOCK_BYTES as u64);
-        let inside = |(at, bytes): (u64, u64)| {
-            at.is_multiple_of(BLOCK_BYTES as u64) && at.checked_add(bytes).is_some_and(|last| last <= end)
-        };
-        if !inside(footer.filter) || !inside(footer.index) {
+        let data = len.saturating_sub(BLOCK_BYTES as u64);
+        let ascend = footer.places().windows(2).all(|pair| pair[0] <= pair[1]);
+        if !ascend || footer.end > data || data - footer.end >= BLOCK_BYTES as u64 {
             return Err(damaged("the footer points outside the file"));
         }
         Ok(footer)

@@ -1,60 +1,36 @@
-//! Reads of a table file: point reads, cursors in both directions, verification.
+//! Reads of a table file: blocks, point reads of rows, verification.
 //!
-//! Index and filter are in memory while the file is open: about 50 bytes per 32 KiB of rows, and 10 bits per id.
+//! Index and filter are in memory while the file is open: about 60 bytes per 16 KiB of rows, and 10 bits per id. Blocks
+//! lie side by side without padding, so a read covers the disk blocks around those it wants, and neighbours come with
+//! one read.
 
-use core::cell::RefCell;
 use std::{
-    collections::VecDeque,
+    ops::Range,
     path::{Path, PathBuf},
     rc::Rc,
 };
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
 
-use super::{block::Block, filter, footer::Footer};
+use super::{
+    block::Block,
+    cache::{BlockCache, BlockKey, CachedBlock},
+    chats::{ChatRange, parse_chats},
+    columns::MessageBlock,
+    filter,
+    footer::Footer,
+    meta::{Class, FileMeta, Properties},
+};
 use crate::{
-    env::{DiskFile, executor::yield_now},
+    background::Slice,
+    env::DiskFile,
     error::{Error, Result},
     ids::FileId,
-    limits::BLOCK_BYTES,
+    limits::{BLOCK_BYTES, TABLE_READ_AHEAD_BYTES},
 };
 
-/// Blocks kept in memory, shared by the files of a tree: first in, first out, within a budget of bytes.
-#[derive(Default)]
-pub struct BlockCache {
-    inner: RefCell<CacheState>,
-}
-
-#[derive(Default)]
-struct CacheState {
-    blocks: FxHashMap<(FileId, u64), Rc<Block>>,
-    order: VecDeque<(FileId, u64)>,
-    bytes: usize,
-}
-
-impl BlockCache {
-    fn get(&self, file: FileId, offset: u64) -> Option<Rc<Block>> {
-        self.inner.borrow().blocks.get(&(file, offset)).cloned()
-    }
-
-    fn insert(&self, file: FileId, offset: u64, block: &Rc<Block>) {
-        let mut state = self.inner.borrow_mut();
-        let state = &mut *state;
-        if state.blocks.insert((file, offset), Rc::clone(block)).is_none() {
-            state.bytes += block.memory_bytes();
-            state.order.push_back((file, offset));
-        }
-        while state.bytes > crate::limits::BLOCK_CACHE_BYTES {
-            let Some(oldest) = state.order.pop_front() else {
-                break;
-            };
-            if let Some(block) = state.blocks.remove(&oldest) {
-                state.bytes -= block.memory_bytes();
-            }
-        }
-    }
-}
+/// Bytes read from a file's end when it is opened: footer and, in a small file, all else that is kept in memory.
+const TAIL_BYTES: usize = 64 * 1024;
 
 /// Where a block lies.
 #[derive(Clone, Debug)]
@@ -67,35 +43,57 @@ struct Handle {
 /// An open table file.
 pub struct Table<F: DiskFile> {
     id: FileId,
+    /// Which tree's: part of its blocks' place in the cache.
+    tree: u32,
     path: PathBuf,
     file: F,
     footer: Footer,
+    properties: Properties,
+    replaces: Vec<FileId>,
     filter: Bytes,
     blocks: Vec<Handle>,
 }
 
 impl<F: DiskFile> Table<F> {
-    /// Opens a file: reads and checks footer, filter and index.
+    /// Opens a file: reads and checks footer, filter, index and properties. At most two reads.
     ///
     /// # Errors
     /// `DamagedFile`, `UnsupportedFormat`, `Io`.
-    pub async fn open(id: FileId, path: PathBuf, file: F) -> Result<Self> {
+    pub async fn open(tree: u32, id: FileId, path: PathBuf, file: F) -> Result<Self> {
         let len = file.len();
         let damaged = |reason: &str| Error::DamagedFile { path: path.clone(), reason: reason.to_owned() };
         if len < BLOCK_BYTES as u64 || !len.is_multiple_of(BLOCK_BYTES as u64) {
             return Err(damaged("its length is not that of a table file"));
         }
-        let block = file.read(len - BLOCK_BYTES as u64, BLOCK_BYTES).await?;
-        let footer = Footer::decode(&path, &block, len)?;
+        let tail_bytes = usize::try_from(len).unwrap_or(usize::MAX).min(TAIL_BYTES);
+        let tail_at = len - tail_bytes as u64;
+        let tail = file.read(tail_at, tail_bytes).await?;
+        let footer = Footer::decode(&path, &tail[tail_bytes - BLOCK_BYTES..], len)?;
         if footer.file != id {
             return Err(damaged("it is the footer of another file"));
         }
-        let filter = read_section(&file, footer.filter).await?;
-        let filter = check_section(&filter).ok_or_else(|| damaged("the filter does not match its crc"))?;
-        let index = read_section(&file, footer.index).await?;
-        let index = check_section(&index).ok_or_else(|| damaged("the index does not match its crc"))?;
-        let blocks = parse_index(&index, footer.filter.0).ok_or_else(|| damaged("the index is malformed"))?;
-        Ok(Self { id, path, file, footer, filter, blocks })
+        let (from, to) = (footer.filter_at, footer.end);
+        let sections = if from >= tail_at {
+            Bytes::copy_from_slice(&tail[place(from - tail_at)..place(to - tail_at)])
+        } else {
+            read_exact(&file, from, place(to - from)).await?
+        };
+        let section = |at: u64, end: u64| check_section(&sections.slice(place(at - from)..place(end - from)));
+        let filter = section(footer.filter_at, footer.index_at);
+        let filter = filter.ok_or_else(|| damaged("the filter does not match its crc"))?;
+        let index = section(footer.index_at, footer.properties_at);
+        let index = index.ok_or_else(|| damaged("the index does not match its crc"))?;
+        let properties = section(footer.properties_at, footer.end);
+        let properties = properties.ok_or_else(|| damaged("the properties do not match their crc"))?;
+        let (properties, replaces, taken) = Properties::decode(&properties)
+            .filter(|(_, _, taken)| *taken == properties.len())
+            .ok_or_else(|| damaged("the properties are malformed"))?;
+        debug_assert!(taken > 0, "properties have a fixed part");
+        let blocks = parse_index(&index, footer.chats_at).ok_or_else(|| damaged("the index is malformed"))?;
+        if blocks.first().is_some_and(|block| block.first_key != properties.first_key) {
+            return Err(damaged("its first block does not begin with its first key"));
+        }
+        Ok(Self { id, tree, path, file, footer, properties, replaces, filter, blocks })
     }
 
     /// Its id.
@@ -108,35 +106,128 @@ impl<F: DiskFile> Table<F> {
         &self.path
     }
 
-    /// Rows, deletion markers included.
-    pub fn rows(&self) -> u64 {
-        self.footer.rows
+    /// What it holds.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
     }
 
-    /// The whole-file checksum, as the footer has it.
-    pub fn checksum(&self) -> u32 {
-        self.footer.checksum
+    /// The files that it was merged from.
+    pub fn replaces(&self) -> &[FileId] {
+        &self.replaces
     }
 
-    /// Bytes of the file.
-    pub fn bytes(&self) -> u64 {
-        self.file.len()
+    /// As a manifest would name it.
+    pub fn meta(&self) -> FileMeta {
+        let checksum = self.footer.checksum;
+        FileMeta { id: self.id, bytes: self.file.len(), checksum, properties: self.properties.clone() }
     }
 
-    async fn block(&self, n: usize, cache: &BlockCache) -> Result<Rc<Block>> {
-        let handle = &self.blocks[n];
-        if let Some(block) = cache.get(self.id, handle.offset) {
-            return Ok(block);
-        }
-        let bytes = self.file.read(handle.offset, handle.bytes).await?;
-        let block = Rc::new(Block::decode(Bytes::copy_from_slice(&bytes), self.id, handle.offset)?);
-        cache.insert(self.id, handle.offset, &block);
-        Ok(block)
+    /// Bytes of filter and index in memory.
+    pub fn memory_bytes(&self) -> usize {
+        const HANDLE_BYTES: usize = size_of::<Handle>();
+        let index: usize = self.blocks.iter().map(|handle| handle.first_key.len() + HANDLE_BYTES).sum();
+        self.filter.len() + index + size_of::<Self>()
+    }
+
+    /// Data blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Bytes of data per row, on average; at least 1.
+    pub(crate) fn row_bytes_mean(&self) -> u64 {
+        (self.footer.chats_at / self.properties.rows.max(1)).max(1)
+    }
+
+    /// First key of a block.
+    pub(crate) fn first_key(&self, block: usize) -> &Bytes {
+        &self.blocks[block].first_key
+    }
+
+    /// Bytes of a block on disk.
+    pub(crate) fn block_bytes(&self, block: usize) -> usize {
+        self.blocks[block].bytes
+    }
+
+    /// Whether a key with this prefix may be there.
+    pub(crate) fn may_contain(&self, key: &[u8]) -> bool {
+        filter::may_contain(&self.filter, key)
     }
 
     /// The block that may hold `key`: the last one that begins at or below it.
-    fn block_of(&self, key: &[u8]) -> Option<usize> {
+    pub(crate) fn block_of(&self, key: &[u8]) -> Option<usize> {
         self.blocks.partition_point(|handle| &handle.first_key[..] <= key).checked_sub(1)
+    }
+
+    /// Blocks that may hold keys from `start` to `end`, both included.
+    pub(crate) fn blocks_of(&self, start: &[u8], end: &[u8]) -> Range<usize> {
+        let first = self.block_of(start).unwrap_or(0);
+        let behind = self.blocks.partition_point(|handle| &handle.first_key[..] <= end);
+        first.min(behind)..behind
+    }
+
+    fn key(&self, block: usize) -> BlockKey {
+        (self.tree, self.id, self.blocks[block].offset)
+    }
+
+    /// Bytes of neighbouring blocks, with one read.
+    async fn read_blocks(&self, blocks: Range<usize>) -> Result<(u64, Bytes)> {
+        let start = self.blocks[blocks.start].offset;
+        let last = &self.blocks[blocks.end - 1];
+        let end = last.offset + last.bytes as u64;
+        Ok((start, read_exact(&self.file, start, place(end - start)).await?))
+    }
+
+    fn exact(&self, block: usize, start: u64, span: &Bytes) -> Bytes {
+        let Handle { offset, bytes, .. } = self.blocks[block];
+        let at = place(offset - start);
+        // A copy: a block that stays in the cache must not keep its neighbours' bytes.
+        Bytes::copy_from_slice(&span[at..at + bytes])
+    }
+
+    /// A block of rows, from the cache or the disk.
+    ///
+    /// # Errors
+    /// `DamagedBlock`, `Io`.
+    pub async fn rows(&self, block: usize, cache: &BlockCache) -> Result<Rc<Block>> {
+        assert!(self.properties.class != Class::Messages, "a file of messages has no rows");
+        if let Some(CachedBlock::Rows(found)) = cache.get(&self.key(block)) {
+            return Ok(found);
+        }
+        let (start, bytes) = self.read_blocks(block..block + 1).await?;
+        let decoded = Rc::new(Block::decode(self.exact(block, start, &bytes), self.id, start)?);
+        cache.insert(self.key(block), CachedBlock::Rows(Rc::clone(&decoded)));
+        Ok(decoded)
+    }
+
+    /// Neighbouring blocks of messages, from the cache or with one read of those that lack, the outermost included.
+    ///
+    /// # Errors
+    /// `DamagedBlock`, `Io`.
+    pub async fn messages(&self, blocks: Range<usize>, cache: &BlockCache) -> Result<Vec<Rc<MessageBlock>>> {
+        assert!(self.properties.class == Class::Messages, "only files of messages have messages");
+        let mut found: Vec<_> = blocks
+            .clone()
+            .map(|block| match cache.get(&self.key(block)) {
+                Some(CachedBlock::Messages(found)) => Some(found),
+                _ => None,
+            })
+            .collect();
+        let lacks = |found: &Option<Rc<MessageBlock>>| found.is_none();
+        if let (Some(first), Some(last)) = (found.iter().position(lacks), found.iter().rposition(lacks)) {
+            let span = blocks.start + first..blocks.start + last + 1;
+            let (start, bytes) = self.read_blocks(span.clone()).await?;
+            for block in span {
+                let slot = &mut found[block - blocks.start];
+                if slot.is_none() {
+                    let exact = self.exact(block, start, &bytes);
+                    let decoded = Rc::new(MessageBlock::decode(exact, self.id, self.blocks[block].offset)?);
+                    cache.insert(self.key(block), CachedBlock::Messages(Rc::clone(&decoded)));
+                    *slot = Some(decoded);
+                }
+            }
+        }
+        Ok(found.into_iter().map(|block| block.expect("it was found or read")).collect())
     }
 
     /// The row of a key: `None` where the file says nothing of it, `Some(None)` where it is deleted.
@@ -146,13 +237,13 @@ impl<F: DiskFile> Table<F> {
     /// # Errors
     /// `DamagedBlock`, `Io`.
     pub async fn get(&self, key: &[u8], cache: &BlockCache) -> Result<Option<Option<Bytes>>> {
-        if !filter::may_contain(&self.filter, key) {
+        if !self.may_contain(key) {
             return Ok(None);
         }
         let Some(n) = self.block_of(key) else {
             return Ok(None);
         };
-        let block = self.block(n, cache).await?;
+        let block = self.rows(n, cache).await?;
         let row = block.lower_bound(key);
         if row < block.len() && block.key(row) == key {
             return Ok(Some(block.value(row)));
@@ -160,32 +251,64 @@ impl<F: DiskFile> Table<F> {
         Ok(None)
     }
 
-    /// Reads and checks every byte. Yields after each block.
+    /// The chats of a message file, with their seqs.
+    ///
+    /// # Errors
+    /// `DamagedFile`, `Io`.
+    pub async fn chats(&self) -> Result<Vec<ChatRange>> {
+        let (from, to) = (self.footer.chats_at, self.footer.filter_at);
+        let section = read_exact(&self.file, from, place(to - from)).await?;
+        let content = check_section(&section).ok_or_else(|| self.damaged("the chats do not match their crc"))?;
+        parse_chats(&content).ok_or_else(|| self.damaged("the list of chats is malformed"))
+    }
+
+    /// Reads and checks every byte.
     ///
     /// # Errors
     /// `DamagedBlock`, `DamagedFile`, `Io`.
-    pub async fn verify(&self) -> Result<()> {
+    pub async fn verify(&self, slice: &mut Slice) -> Result<()> {
         let mut checksum = crc32fast::Hasher::new();
-        let mut offset = 0;
-        for handle in &self.blocks {
-            if handle.offset != offset {
-                return Err(self.damaged("its blocks do not lie side by side"));
-            }
-            let bytes = self.file.read(handle.offset, handle.bytes).await?;
+        let mut reader = BlockReader::default();
+        let mut rows = 0;
+        let mut first_keys = self.blocks.iter().map(|handle| &handle.first_key);
+        while let Some((offset, bytes)) = reader.next(self, slice).await? {
             checksum.update(&bytes);
-            Block::decode(Bytes::copy_from_slice(&bytes), self.id, handle.offset)?;
-            offset += handle.bytes as u64;
-            yield_now().await;
+            let (count, key) = match self.properties.class {
+                Class::Messages => {
+                    let block = MessageBlock::decode(bytes, self.id, offset)?;
+                    let (chat, seq) = block.key(0);
+                    (block.len(), crate::message::message_key(chat, seq))
+                }
+                Class::Inbox | Class::State => {
+                    let block = Block::decode(bytes, self.id, offset)?;
+                    (block.len(), block.key(0).to_vec())
+                }
+            };
+            if first_keys.next().is_none_or(|first_key| key[..] != first_key[..]) {
+                return Err(self.damaged("the index names another first key than a block has"));
+            }
+            rows += count as u64;
+            slice.checkpoint().await;
         }
+        if rows != self.properties.rows {
+            return Err(self.damaged("it has another number of rows than it says"));
+        }
+        let mut at = self.footer.chats_at;
         let end = self.file.len() - BLOCK_BYTES as u64;
-        while offset < end {
-            let piece = usize::try_from((end - offset).min(1024 * 1024)).expect("at most 1 MiB");
-            checksum.update(&self.file.read(offset, piece).await?);
-            offset += piece as u64;
-            yield_now().await;
+        while at < end {
+            let piece = place((end - at).min(TABLE_READ_AHEAD_BYTES as u64));
+            slice.pause();
+            let bytes = read_exact(&self.file, at, piece).await?;
+            slice.restart();
+            checksum.update(&bytes);
+            at += piece as u64;
+            slice.checkpoint().await;
         }
         if checksum.finalize() != self.footer.checksum {
             return Err(self.damaged("the whole-file checksum does not match"));
+        }
+        if self.properties.class == Class::Messages {
+            self.chats().await?;
         }
         Ok(())
     }
@@ -195,10 +318,56 @@ impl<F: DiskFile> Table<F> {
     }
 }
 
-async fn read_section<F: DiskFile>(file: &F, (at, bytes): (u64, u64)) -> Result<Bytes> {
-    let bytes = usize::try_from(bytes).expect("sections lie inside their file");
-    let read = file.read(at, bytes.next_multiple_of(BLOCK_BYTES)).await?;
-    Ok(Bytes::copy_from_slice(&read[..bytes]))
+/// All blocks of a table in order, read ahead in large pieces and not kept: for merges and verification.
+#[derive(Default)]
+pub(crate) struct BlockReader {
+    next: usize,
+    ahead: Range<usize>,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl BlockReader {
+    /// The next block: where it lies, and its bytes.
+    pub(crate) async fn next<F: DiskFile>(
+        &mut self,
+        table: &Table<F>,
+        slice: &mut Slice,
+    ) -> Result<Option<(u64, Bytes)>> {
+        let block = self.next;
+        if block == table.blocks.len() {
+            return Ok(None);
+        }
+        if !self.ahead.contains(&block) {
+            let mut end = block + 1;
+            let mut bytes = table.blocks[block].bytes;
+            while end < table.blocks.len() && bytes + table.blocks[end].bytes <= TABLE_READ_AHEAD_BYTES {
+                bytes += table.blocks[end].bytes;
+                end += 1;
+            }
+            slice.pause();
+            (self.start, self.bytes) = table.read_blocks(block..end).await?;
+            slice.restart();
+            self.ahead = block..end;
+        }
+        self.next += 1;
+        let Handle { offset, bytes, .. } = table.blocks[block];
+        let at = place(offset - self.start);
+        Ok(Some((offset, self.bytes.slice(at..at + bytes))))
+    }
+}
+
+fn place(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("places inside a file that is read fit in memory")
+}
+
+/// Reads exactly these bytes: the disk blocks around them, and the rest cut off.
+async fn read_exact<F: DiskFile>(file: &F, at: u64, bytes: usize) -> Result<Bytes> {
+    let start = at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let end = (at + bytes as u64).next_multiple_of(BLOCK_BYTES as u64);
+    let read = file.read(start, place(end - start)).await?;
+    let skip = place(at - start);
+    Ok(Bytes::from_owner(read).slice(skip..skip + bytes))
 }
 
 fn check_section(section: &Bytes) -> Option<Bytes> {
@@ -207,9 +376,11 @@ fn check_section(section: &Bytes) -> Option<Bytes> {
     (crc32fast::hash(&bytes) == crc).then_some(bytes)
 }
 
+/// Reads an index whose blocks lie side by side from 0 up to `data_end`.
 fn parse_index(index: &Bytes, data_end: u64) -> Option<Vec<Handle>> {
     let mut blocks: Vec<Handle> = Vec::new();
     let mut at = 0;
+    let mut end = 0u64;
     while at < index.len() {
         let key = u16::from_le_bytes(*index.get(at..)?.first_chunk::<2>()?) as usize;
         let first_key = index.get(at + 2..at + 2 + key).map(|_| index.slice(at + 2..at + 2 + key))?;
@@ -217,118 +388,20 @@ fn parse_index(index: &Bytes, data_end: u64) -> Option<Vec<Handle>> {
         let offset = u64::from_le_bytes(*index.get(at..)?.first_chunk::<8>()?);
         let bytes = u32::from_le_bytes(*index.get(at + 8..)?.first_chunk::<4>()?) as usize;
         at += 12;
-        let aligned = offset.is_multiple_of(BLOCK_BYTES as u64) && bytes.is_multiple_of(BLOCK_BYTES) && bytes > 0;
-        if !aligned || offset.checked_add(bytes as u64)? > data_end {
+        if offset != end || bytes == 0 || blocks.last().is_some_and(|before| before.first_key >= first_key) {
             return None;
         }
-        if blocks.last().is_some_and(|before| before.first_key >= first_key) {
-            return None;
-        }
+        end = end.checked_add(bytes as u64)?;
         blocks.push(Handle { first_key, offset, bytes });
     }
-    Some(blocks)
+    (end == data_end && !blocks.is_empty()).then_some(blocks)
 }
 
-/// Which way a cursor goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Ascending keys.
-    Forward,
-    /// Descending keys.
-    Backward,
-}
-
-/// A place in a table file, on a row.
-pub struct Cursor<F: DiskFile> {
-    table: Rc<Table<F>>,
-    direction: Direction,
-    block: usize,
-    rows: Option<Rc<Block>>,
-    row: usize,
-}
-
-impl<F: DiskFile> Cursor<F> {
-    /// A cursor on the first row at or above `start` (forward), or the last row below `end` (backward).
-    ///
-    /// # Errors
-    /// `DamagedBlock`, `Io`.
-    pub async fn seek(
-        table: Rc<Table<F>>,
-        start: &[u8],
-        end: &[u8],
-        direction: Direction,
-        cache: &BlockCache,
-    ) -> Result<Self> {
-        let mut cursor = Self { table, direction, block: 0, rows: None, row: 0 };
-        match direction {
-            Direction::Forward => {
-                cursor.load(cursor.table.block_of(start).unwrap_or(0), cache).await?;
-                if let Some(rows) = &cursor.rows {
-                    cursor.row = rows.lower_bound(start);
-                    if cursor.row == rows.len() {
-                        cursor.load(cursor.block + 1, cache).await?;
-                    }
-                }
-            }
-            Direction::Backward => {
-                let below = cursor.table.blocks.partition_point(|handle| &handle.first_key[..] < end);
-                if let Some(n) = below.checked_sub(1) {
-                    cursor.load(n, cache).await?;
-                    cursor.row = cursor.rows.as_ref().map_or(0, |rows| rows.lower_bound(end)).saturating_sub(1);
-                }
-            }
-        }
-        Ok(cursor)
-    }
-
-    async fn load(&mut self, n: usize, cache: &BlockCache) -> Result<()> {
-        self.block = n;
-        self.rows = None;
-        if n < self.table.blocks.len() {
-            let rows = self.table.block(n, cache).await?;
-            self.row = match self.direction {
-                Direction::Forward => 0,
-                Direction::Backward => rows.len() - 1,
-            };
-            self.rows = Some(rows);
-        }
-        Ok(())
-    }
-
-    /// The row's key; `None` behind the end.
-    pub fn key(&self) -> Option<&[u8]> {
-        self.rows.as_ref().map(|rows| rows.key(self.row))
-    }
-
-    /// The row's key and value; `None` behind the end.
-    pub fn row(&self) -> Option<(Bytes, Option<Bytes>)> {
-        self.rows.as_ref().map(|rows| (rows.key_bytes(self.row), rows.value(self.row)))
-    }
-
-    /// Goes to the next row.
-    ///
-    /// # Errors
-    /// `DamagedBlock`, `Io`.
-    pub async fn advance(&mut self, cache: &BlockCache) -> Result<()> {
-        let Some(rows) = &self.rows else {
-            return Ok(());
-        };
-        match self.direction {
-            Direction::Forward if self.row + 1 < rows.len() => self.row += 1,
-            Direction::Forward => self.load(self.block + 1, cache).await?,
-            Direction::Backward if self.row > 0 => self.row -= 1,
-            Direction::Backward if self.block > 0 => self.load(self.block - 1, cache).await?,
-            Direction::Backward => self.rows = None,
-        }
-        Ok(())
-    }
-}
-
-/// Checks the image of a whole table file: for fuzzing and offline inspection. Returns its rows.
+/// Checks the image of a whole table file: for fuzzing and offline inspection. Returns what it holds.
 ///
 /// # Errors
 /// `DamagedFile`, `DamagedBlock`, `UnsupportedFormat`.
-pub fn check_image(image: &Bytes) -> Result<u64> {
+pub fn check_image(image: &Bytes) -> Result<Properties> {
     let path = Path::new("(image)");
     let damaged = |reason: &str| Error::DamagedFile { path: path.to_owned(), reason: reason.to_owned() };
     if image.len() < BLOCK_BYTES || !image.len().is_multiple_of(BLOCK_BYTES) {
@@ -339,18 +412,24 @@ pub fn check_image(image: &Bytes) -> Result<u64> {
     if crc32fast::hash(&image[..end]) != footer.checksum {
         return Err(damaged("the whole-file checksum does not match"));
     }
-    let section = |(at, bytes): (u64, u64)| {
-        let at = usize::try_from(at).ok()?;
-        let bytes = usize::try_from(bytes).ok()?;
-        check_section(&image.slice(at..at + bytes))
-    };
-    section(footer.filter).ok_or_else(|| damaged("the filter does not match its crc"))?;
-    let index = section(footer.index).ok_or_else(|| damaged("the index does not match its crc"))?;
-    let blocks = parse_index(&index, footer.filter.0).ok_or_else(|| damaged("the index is malformed"))?;
-    let mut rows = 0;
+    let section = |at: u64, end: u64| check_section(&image.slice(place(at)..place(end)));
+    let chats = section(footer.chats_at, footer.filter_at);
+    let chats = chats.ok_or_else(|| damaged("the chats do not match their crc"))?;
+    parse_chats(&chats).ok_or_else(|| damaged("the list of chats is malformed"))?;
+    section(footer.filter_at, footer.index_at).ok_or_else(|| damaged("the filter does not match its crc"))?;
+    let index = section(footer.index_at, footer.properties_at);
+    let index = index.ok_or_else(|| damaged("the index does not match its crc"))?;
+    let blocks = parse_index(&index, footer.chats_at).ok_or_else(|| damaged("the index is malformed"))?;
+    let properties = section(footer.properties_at, footer.end);
+    let properties = properties.ok_or_else(|| damaged("the properties do not match their crc"))?;
+    let (properties, _, _) = Properties::decode(&properties).ok_or_else(|| damaged("the properties are malformed"))?;
     for handle in blocks {
-        let at = usize::try_from(handle.offset).map_err(|_| damaged("a block lies outside the file"))?;
-        rows += Block::decode(image.slice(at..at + handle.bytes), footer.file, handle.offset)?.len() as u64;
+        let at = place(handle.offset);
+        let bytes = image.slice(at..at + handle.bytes);
+        match properties.class {
+            Class::Messages => MessageBlock::decode(bytes, footer.file, handle.offset).map(drop)?,
+            Class::Inbox | Class::State => Block::decode(bytes, footer.file, handle.offset).map(drop)?,
+        }
     }
-    Ok(rows)
+    Ok(properties)
 }

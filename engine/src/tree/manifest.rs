@@ -1,10 +1,10 @@
 //! The manifest: the live files of a partition, and up to which entry they hold the log. Little-endian.
 //!
 //! | 0 magic 8 | 8 version u32 | 12 crc32 u32 | 16 applied u64 | 24 applied term u64 | 32 next file u64 |
-//! | 40 extra bytes u32 | 44 files u32 | 48 extra | then per file, oldest first: id u64, bytes u64, rows u64, checksum u32 |
+//! | 40 extra bytes u32 | 44 files u32 | 48 extra | then per file, by id: id u64, bytes u64, checksum u32, properties |
 //!
-//! A change writes a whole new manifest beside the old one, makes it durable, and renames it over the old one: a few
-//! hundred bytes, once per flush or merge, and never half a change.
+//! Properties are those of [`crate::table::meta`]. A change writes a whole new manifest beside the old one, makes it
+//! durable, and renames it over the old one: about 150 bytes a file, once per flush or merge, and never half a change.
 //!
 //! Invariants
 //! - The crc covers every other byte; any flipped bit is damage.
@@ -18,11 +18,12 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, LogIndex, Term},
     limits::BLOCK_BYTES,
+    table::meta::{FileMeta, Properties},
 };
 
 const MAGIC: &[u8; 8] = b"COLMANI1";
 /// The version of manifests that this program writes, and the newest it reads.
-pub const MANIFEST_VERSION: u32 = 1;
+pub const MANIFEST_VERSION: u32 = 2;
 /// Its file name.
 pub const MANIFEST_NAME: &str = "manifest";
 /// The name under which a new one is written.
@@ -30,20 +31,10 @@ pub const MANIFEST_NEW_NAME: &str = "manifest.new";
 /// Bytes of `extra`.
 pub const EXTRA_BYTES_MAX: usize = 4096;
 const HEADER_BYTES: usize = 48;
-const FILE_BYTES: usize = 28;
-
-/// A live file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileMeta {
-    /// Its id.
-    pub id: FileId,
-    /// Its length.
-    pub bytes: u64,
-    /// Its rows, deletion markers included.
-    pub rows: u64,
-    /// Its whole-file checksum.
-    pub checksum: u32,
-}
+/// Bytes of a file in front of its properties.
+const FILE_BYTES: usize = 20;
+/// The least that a file takes.
+const FILE_BYTES_MIN: usize = FILE_BYTES + 66;
 
 /// What a manifest says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,7 +47,7 @@ pub struct Manifest {
     pub next_file: FileId,
     /// The owner's bytes.
     pub extra: Bytes,
-    /// Live files, oldest first.
+    /// Live files, by id.
     pub files: Vec<FileMeta>,
 }
 
@@ -76,8 +67,8 @@ impl Manifest {
         for file in &self.files {
             out.extend_from_slice(&file.id.get().to_le_bytes());
             out.extend_from_slice(&file.bytes.to_le_bytes());
-            out.extend_from_slice(&file.rows.to_le_bytes());
             out.extend_from_slice(&file.checksum.to_le_bytes());
+            file.properties.encode(&[], &mut out);
         }
         let sum = crc(&out);
         out[12..16].copy_from_slice(&sum.to_le_bytes());
@@ -98,32 +89,47 @@ impl Manifest {
         if crc(bytes) != u32_at(12) {
             return Err(damaged("it does not match its crc"));
         }
-        if u32_at(8) > MANIFEST_VERSION {
+        if u32_at(8) != MANIFEST_VERSION {
             let (found, supported) = (u32_at(8), MANIFEST_VERSION);
             return Err(Error::UnsupportedFormat { path: path.to_owned(), found, supported });
         }
         let (extra, count) = (u32_at(40) as usize, u32_at(44) as usize);
-        let expected = count.checked_mul(FILE_BYTES).and_then(|files| files.checked_add(HEADER_BYTES + extra));
-        if extra > EXTRA_BYTES_MAX || expected != Some(bytes.len()) {
+        let at = HEADER_BYTES.saturating_add(extra);
+        if extra > EXTRA_BYTES_MAX || at > bytes.len() || count > (bytes.len() - at) / FILE_BYTES_MIN {
             return Err(damaged("its length is not what it says"));
         }
-        let files = (0..count).map(|n| {
-            let at = HEADER_BYTES + extra + n * FILE_BYTES;
-            FileMeta {
-                id: FileId::new(u64_at(at)),
-                bytes: u64_at(at + 8),
-                rows: u64_at(at + 16),
-                checksum: u32_at(at + 24),
+        let mut rest = Bytes::copy_from_slice(&bytes[at..]);
+        let mut files: Vec<FileMeta> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let file = take_file(&mut rest).ok_or_else(|| damaged("a file is malformed"))?;
+            if files.last().is_some_and(|before| before.id >= file.id) {
+                return Err(damaged("its files do not ascend"));
             }
-        });
+            files.push(file);
+        }
+        if !rest.is_empty() {
+            return Err(damaged("its length is not what it says"));
+        }
         Ok(Self {
             applied: LogIndex::new(u64_at(16)),
             applied_term: Term::new(u64_at(24)),
             next_file: FileId::new(u64_at(32)),
             extra: Bytes::copy_from_slice(&bytes[HEADER_BYTES..HEADER_BYTES + extra]),
-            files: files.collect(),
+            files,
         })
     }
+}
+
+fn take_file(rest: &mut Bytes) -> Option<FileMeta> {
+    let u64_at = |at: usize| Some(u64::from_le_bytes(*rest.get(at..)?.first_chunk::<8>()?));
+    let (id, bytes) = (FileId::new(u64_at(0)?), u64_at(8)?);
+    let checksum = u32::from_le_bytes(*rest.get(16..)?.first_chunk::<4>()?);
+    let (properties, replaces, taken) = Properties::decode(&rest.slice(FILE_BYTES..))?;
+    if !replaces.is_empty() {
+        return None;
+    }
+    *rest = rest.slice(FILE_BYTES + taken..);
+    Some(FileMeta { id, bytes, checksum, properties })
 }
 
 fn crc(bytes: &[u8]) -> u32 {
@@ -134,7 +140,10 @@ fn crc(bytes: &[u8]) -> u32 {
 }
 
 /// Reads the manifest of a directory; `None` where there is none.
-pub(crate) async fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Manifest>> {
+///
+/// # Errors
+/// `DamagedFile`, `UnsupportedFormat`, `Io`.
+pub async fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Manifest>> {
     let path = dir.join(MANIFEST_NAME);
     if !disk.list(dir).await?.iter().any(|entry| entry.name == MANIFEST_NAME) {
         return Ok(None);
@@ -152,37 +161,40 @@ pub(crate) async fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Manifes
     Manifest::decode(&path, &bytes).map(Some)
 }
 
-/// Replaces the manifest of a directory, durably and atomically.
-pub(crate) async fn replace<D: Disk>(disk: &D, dir: &Path, manifest: &Manifest) -> Result<()> {
+/// Replaces the manifest of a directory, durably and atomically. Returns its bytes.
+pub(crate) async fn replace<D: Disk>(disk: &D, dir: &Path, manifest: &Manifest) -> Result<u64> {
     let new = dir.join(MANIFEST_NEW_NAME);
     let file = disk.create(&new).await?;
-    file.append(manifest.encode()).await?;
+    let encoded = manifest.encode();
+    let bytes = encoded.len() as u64;
+    file.append(encoded).await?;
     file.sync().await?;
     disk.rename(&new, &dir.join(MANIFEST_NAME)).await?;
-    disk.sync_dir(dir).await
+    disk.sync_dir(dir).await?;
+    Ok(bytes)
 }
 
-/// Checks the image of a manifest: for fuzzing and offline inspection. Returns its files.
+/// Checks the image of a manifest: for fuzzing and offline inspection.
 ///
 /// # Errors
 /// `DamagedFile`, `UnsupportedFormat`.
-pub fn check_image(image: &[u8]) -> Result<Vec<FileMeta>> {
-    Manifest::decode(Path::new("(image)"), image).map(|manifest| manifest.files)
+pub fn check_image(image: &[u8]) -> Result<Manifest> {
+    Manifest::decode(Path::new("(image)"), image)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::meta::{Class, tests::file};
 
     #[test]
     fn every_flipped_bit_is_damage() {
-        let file = FileMeta { id: FileId::new(4), bytes: 4096, rows: 1, checksum: 9 };
         let manifest = Manifest {
             applied: LogIndex::new(7),
             applied_term: Term::new(2),
             next_file: FileId::new(5),
             extra: Bytes::from_static(b"voters"),
-            files: vec![file, FileMeta { id: FileId::new(2), ..file }],
+            files: vec![file(2, Class::State, 1, 0, 4096), file(4, Class::Messages, 0, 7, 8192)],
         };
         let mut bytes = manifest.encode();
         assert_eq!(Manifest::decode(Path::new("m"), &bytes).unwrap(), manifest);

@@ -1,4 +1,4 @@
-//! [`Tree`]: a partition's files.
+//! [`Tree`]: a partition's files, and the change from one version of them to the next.
 
 use core::cell::{Cell, RefCell};
 use std::{
@@ -9,19 +9,35 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    manifest::{self, FileMeta, MANIFEST_NAME, Manifest},
-    plan::plan_merge,
-    scan::{MergedCursor, ScanRange},
+    manifest::{self, MANIFEST_NAME, MANIFEST_NEW_NAME, Manifest},
+    tables::Shared,
+    version::{LiveFile, Version},
 };
 use crate::{
-    env::{Disk, executor::yield_now},
+    env::{Disk, executor::Turn},
     error::{Error, Result},
     ids::{FileId, LogIndex, Term},
+    limits::WINDOW_MS,
     table::{
-        reader::{BlockCache, Direction, Table},
-        writer::TableWriter,
+        meta::{Class, FileMeta},
+        reader::Table,
+        writer::{FileKind, TableWriter},
     },
 };
+
+/// How a tree is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeConfig {
+    /// Milliseconds of creation time that share message files. May change from start to start: it counts for what is
+    /// flushed from then on.
+    pub window_ms: u64,
+}
+
+impl Default for TreeConfig {
+    fn default() -> Self {
+        Self { window_ms: WINDOW_MS }
+    }
+}
 
 /// How far a tree's files hold the log, and the owner's bytes beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,23 +68,32 @@ pub struct TreeStats {
     pub bytes: u64,
     /// Their rows, deletion markers included.
     pub rows: u64,
-    /// Bytes written by flushes and merges since the tree was opened.
-    pub bytes_written_total: u64,
+    /// Files in which damage was found.
+    pub quarantined: usize,
+    /// State files of level 0: what every point read looks through.
+    pub level_0: usize,
+    /// Bytes written by flushes since the tree was opened.
+    pub flushed_bytes_total: u64,
+    /// Bytes written by merges since the tree was opened.
+    pub merged_bytes_total: u64,
+    /// Bytes of manifests written since the tree was opened.
+    pub manifest_bytes_total: u64,
+    /// Bytes of files that were dropped or replaced since the tree was opened.
+    pub removed_bytes_total: u64,
 }
 
-/// What a verification read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// Files.
-    pub files: usize,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-/// The live files at one time, oldest first. Immutable: a change makes the next version.
-struct Version<D: Disk> {
-    tables: Vec<(FileMeta, Rc<Table<D::File>>)>,
-    manifest: Manifest,
+impl core::ops::AddAssign for TreeStats {
+    fn add_assign(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.rows += other.rows;
+        self.quarantined += other.quarantined;
+        self.level_0 += other.level_0;
+        self.flushed_bytes_total += other.flushed_bytes_total;
+        self.merged_bytes_total += other.merged_bytes_total;
+        self.manifest_bytes_total += other.manifest_bytes_total;
+        self.removed_bytes_total += other.removed_bytes_total;
+    }
 }
 
 /// A partition's files. Clones share it. Belongs to one core.
@@ -79,12 +104,18 @@ pub struct Tree<D: Disk> {
 struct Inner<D: Disk> {
     disk: D,
     dir: PathBuf,
-    version: RefCell<Rc<Version<D>>>,
-    cache: BlockCache,
+    config: TreeConfig,
+    shared: Shared<D::File>,
+    /// This tree's number among those of the core.
+    number: u32,
+    version: RefCell<Rc<Version>>,
+    /// Files that are no longer live, until no reader has them.
+    garbage: RefCell<Vec<Rc<LiveFile>>>,
     next_file: Cell<FileId>,
-    written: Cell<u64>,
-    /// Whether a flush or merge is changing the version: one at a time.
-    changing: Cell<bool>,
+    flushing: Cell<bool>,
+    merging: Cell<bool>,
+    installing: Turn,
+    totals: Cell<TreeStats>,
 }
 
 impl<D: Disk> Clone for Tree<D> {
@@ -94,59 +125,95 @@ impl<D: Disk> Clone for Tree<D> {
 }
 
 /// How the names of table files begin.
-const TABLE_PREFIX: &str = "table-";
+pub(crate) const TABLE_PREFIX: &str = "table-";
 
-fn table_name(id: FileId) -> String {
+/// The name of a table file.
+pub(crate) fn table_name(id: FileId) -> String {
     format!("{TABLE_PREFIX}{:016x}", id.get())
 }
 
 impl<D: Disk> Tree<D> {
     /// Opens the tree in a directory, which exists, or begins an empty one. Files that no manifest names are removed.
+    /// Tables are looked for, and opened when they are first read.
     ///
     /// # Errors
     /// `DamagedFile`, `UnsupportedFormat`, `Io`.
-    pub async fn open(disk: D, dir: PathBuf) -> Result<(Self, TreeReport)> {
+    pub async fn open(
+        disk: D,
+        dir: PathBuf,
+        config: TreeConfig,
+        shared: Shared<D::File>,
+    ) -> Result<(Self, TreeReport)> {
+        assert!(config.window_ms > 0, "a window has a length");
         let manifest = match manifest::read(&disk, &dir).await? {
             Some(manifest) => manifest,
             None => begin(&disk, &dir).await?,
         };
-        let mut tables = Vec::new();
-        for meta in &manifest.files {
-            let path = dir.join(table_name(meta.id));
-            let file = disk.open(&path).await?;
-            let table = Table::open(meta.id, path.clone(), file).await?;
-            if (table.bytes(), table.rows(), table.checksum()) != (meta.bytes, meta.rows, meta.checksum) {
-                return Err(Error::DamagedFile {
-                    path,
-                    reason: "it is not the file that the manifest names".to_owned(),
-                });
-            }
-            tables.push((*meta, Rc::new(table)));
-        }
-        let mut report = TreeReport { files: tables.len(), orphans: Vec::new() };
+        let mut report = TreeReport { files: manifest.files.len(), orphans: Vec::new() };
+        let mut found = 0;
         for entry in disk.list(&dir).await? {
-            let live = manifest.files.iter().any(|meta| table_name(meta.id) == entry.name);
-            if !live && entry.name != MANIFEST_NAME {
-                disk.remove(&dir.join(&entry.name)).await?;
-                report.orphans.push(entry.name);
+            let live = entry.name.strip_prefix(TABLE_PREFIX).and_then(|id| u64::from_str_radix(id, 16).ok());
+            let live = live.and_then(|id| manifest.files.binary_search_by_key(&FileId::new(id), |file| file.id).ok());
+            match live.map(|n| &manifest.files[n]).filter(|file| table_name(file.id) == entry.name) {
+                Some(file) if file.bytes == entry.len => found += 1,
+                Some(file) => {
+                    let reason = format!("it has {} bytes, and {} in the manifest", entry.len, file.bytes);
+                    return Err(Error::DamagedFile { path: dir.join(entry.name), reason });
+                }
+                None if entry.name == MANIFEST_NAME => {}
+                None if entry.name == MANIFEST_NEW_NAME || entry.name.starts_with(TABLE_PREFIX) => {
+                    disk.remove(&dir.join(&entry.name)).await?;
+                    report.orphans.push(entry.name);
+                }
+                // Not ours: a tool's or a person's.
+                None => {}
             }
+        }
+        if found != manifest.files.len() {
+            let names = disk.list(&dir).await?;
+            let missing = manifest.files.iter().find(|file| !names.iter().any(|name| name.name == table_name(file.id)));
+            let path = dir.join(table_name(missing.expect("one is missing").id));
+            return Err(Error::DamagedFile { path, reason: "the manifest names it, and it is missing".to_owned() });
         }
         let next_file = Cell::new(manifest.next_file.max(FileId::new(1)));
-        let version = RefCell::new(Rc::new(Version { tables, manifest }));
+        let files = manifest.files.iter().cloned().map(LiveFile::new).collect();
         let inner = Inner {
             disk,
             dir,
-            version,
-            cache: BlockCache::default(),
+            config,
+            number: shared.next_tree(),
+            shared,
+            version: RefCell::new(Rc::new(Version::new(manifest, files))),
+            garbage: RefCell::default(),
             next_file,
-            written: Cell::new(0),
-            changing: Cell::new(false),
+            flushing: Cell::new(false),
+            merging: Cell::new(false),
+            installing: Turn::default(),
+            totals: Cell::default(),
         };
         Ok((Self { inner: Rc::new(inner) }, report))
     }
 
-    fn version(&self) -> Rc<Version<D>> {
+    pub(crate) fn version(&self) -> Rc<Version> {
         Rc::clone(&self.inner.version.borrow())
+    }
+
+    /// How it is laid out.
+    pub fn config(&self) -> &TreeConfig {
+        &self.inner.config
+    }
+
+    /// What it shares with the other trees of its core.
+    pub fn shared(&self) -> &Shared<D::File> {
+        &self.inner.shared
+    }
+
+    pub(crate) fn disk(&self) -> &D {
+        &self.inner.disk
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.inner.dir
     }
 
     /// How far the files hold the log.
@@ -156,240 +223,159 @@ impl<D: Disk> Tree<D> {
         TreeMeta { applied: *applied, applied_term: *applied_term, extra: extra.clone() }
     }
 
-    /// The value of a key; `None` where there is none, or it is deleted.
-    ///
-    /// Cost: at most one block read per file; the filter spares most.
+    /// A live file's table: kept open, or opened now.
     ///
     /// # Errors
-    /// `DamagedBlock`, `Io`.
-    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        for (_, table) in self.version().tables.iter().rev() {
-            if let Some(found) = table.get(key, &self.inner.cache).await? {
-                return Ok(found);
+    /// `DamagedFile`, `Io`.
+    pub(crate) async fn table(&self, file: &LiveFile) -> Result<Rc<Table<D::File>>> {
+        let Inner { disk, dir, shared, number, .. } = &*self.inner;
+        if let Some(table) = shared.table(*number, file.id()) {
+            return Ok(table);
+        }
+        let path = dir.join(table_name(file.id()));
+        let opened = async {
+            let table = Table::open(*number, file.id(), path.clone(), disk.open(&path).await?).await?;
+            if table.meta() != file.meta {
+                let reason = "it is not the file that the manifest names".to_owned();
+                return Err(Error::DamagedFile { path: path.clone(), reason });
             }
-        }
-        Ok(None)
-    }
-
-    /// Rows of a range in order, until `rows_max` or about `bytes_max` of keys and values; at least one where one
-    /// exists.
-    ///
-    /// # Errors
-    /// `DamagedBlock`, `Io`.
-    pub async fn scan(
-        &self,
-        range: ScanRange,
-        direction: Direction,
-        rows_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>> {
-        let version = self.version();
-        let tables = version.tables.iter().rev().map(|(_, table)| table);
-        let mut cursor = MergedCursor::seek(tables, range, direction, &self.inner.cache).await?;
-        let mut rows = Vec::new();
-        let mut bytes = 0usize;
-        while rows.len() < rows_max && (bytes < bytes_max || rows.is_empty()) {
-            let Some((key, value)) = cursor.next(&self.inner.cache).await? else {
-                break;
-            };
-            if let Some(value) = value {
-                bytes = bytes.saturating_add(key.len() + value.len());
-                rows.push((key, value));
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Writes rows, strictly ascending, to a new file that is newer than all others, and moves the meta with it.
-    /// `None` is a deletion marker. Without rows only the meta moves.
-    ///
-    /// # Errors
-    /// `NoSpace`, `Io`: nothing has changed.
-    ///
-    /// # Panics
-    /// If a flush or merge is under way, or keys do not ascend.
-    pub async fn flush(&self, rows: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>, meta: TreeMeta) -> Result<()> {
-        let _changing = self.begin_change();
-        let mut rows = rows.peekable();
-        let mut added = None;
-        if rows.peek().is_some() {
-            let id = self.take_file_id();
-            let written = self.write_file(id, async |writer| {
-                for (key, value) in rows {
-                    writer.push(&key, value.as_deref()).await?;
-                }
-                Ok(())
-            });
-            added = Some(written.await?);
-        }
-        let version = self.version();
-        let mut tables = version.tables.clone();
-        let id = added.as_ref().map(|(meta, _)| meta.id);
-        tables.extend(added);
-        let installed = self.install(tables, meta).await;
-        self.remove_unless_installed(id, &installed).await;
-        installed
-    }
-
-    /// Whether a flush or merge is under way.
-    pub fn is_changing(&self) -> bool {
-        self.inner.changing.get()
-    }
-
-    /// Whether there are enough files to merge some.
-    pub fn wants_merge(&self) -> bool {
-        !self.is_changing() && self.plan().is_some()
-    }
-
-    fn plan(&self) -> Option<core::ops::Range<usize>> {
-        let version = self.inner.version.borrow();
-        let sizes: Vec<_> = version.tables.iter().map(|(meta, _)| meta.bytes).collect();
-        plan_merge(&sizes)
-    }
-
-    /// Merges the files that the plan names. Rows for which `keep` is false are dropped, and deletion markers where
-    /// nothing older is left that they could hide.
-    ///
-    /// # Errors
-    /// `DamagedBlock`, `NoSpace`, `Io`: nothing has changed.
-    ///
-    /// # Panics
-    /// If a flush or merge is under way.
-    pub async fn merge(&self, keep: impl Fn(&[u8], &[u8]) -> bool) -> Result<()> {
-        let _changing = self.begin_change();
-        let Some(range) = self.plan() else {
-            return Ok(());
+            Ok(Rc::new(table))
         };
-        let version = self.version();
-        let merged = &version.tables[range.clone()];
-        let hides_nothing = range.start == 0;
-        let everything = ScanRange { start: Vec::new(), end: vec![0xff; crate::limits::KEY_BYTES_MAX + 1] };
-        // A cache of its own: a merge reads each block once, and must not push out what readers want.
-        let cache = BlockCache::default();
-        let newest_first = merged.iter().rev().map(|(_, table)| table);
-        let mut cursor = MergedCursor::seek(newest_first, everything, Direction::Forward, &cache).await?;
-        let mut rows = 0;
-        let id = self.take_file_id();
-        let written = self
-            .write_file(id, async |writer| {
-                while let Some((key, value)) = cursor.next(&cache).await? {
-                    let wanted = match &value {
-                        Some(value) => keep(&key, value),
-                        None => !hides_nothing,
-                    };
-                    if wanted {
-                        writer.push(&key, value.as_deref()).await?;
-                        rows += 1;
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        let mut tables = version.tables[..range.start].to_vec();
-        if rows > 0 {
-            tables.push(written);
-        }
-        tables.extend_from_slice(&version.tables[range.end..]);
-        let installed = self.install(tables, self.meta()).await;
-        self.remove_unless_installed(Some(id), &installed).await;
-        installed?;
-        if rows == 0 {
-            self.inner.disk.remove(&self.inner.dir.join(table_name(id))).await?;
-        }
-        for (meta, _) in merged {
-            self.inner.disk.remove(&self.inner.dir.join(table_name(meta.id))).await?;
-        }
-        Ok(())
+        let table = self.watch(file, opened.await)?;
+        shared.keep_table(*number, &table);
+        Ok(table)
     }
 
     /// Counters.
     pub fn stats(&self) -> TreeStats {
         let version = self.inner.version.borrow();
+        let sum = |part: fn(&FileMeta) -> u64| version.files().map(|file| part(&file.meta)).sum();
         TreeStats {
-            files: version.tables.len(),
-            bytes: version.tables.iter().map(|(meta, _)| meta.bytes).sum(),
-            rows: version.tables.iter().map(|(meta, _)| meta.rows).sum(),
-            bytes_written_total: self.inner.written.get(),
+            files: version.manifest.files.len(),
+            bytes: sum(|file| file.bytes),
+            rows: sum(|file| file.properties.rows),
+            quarantined: version.files().filter(|file| file.quarantined.get()).count(),
+            level_0: version.state[0].len(),
+            ..self.inner.totals.get()
         }
     }
 
-    /// Reads and checks every byte of every live file. (That each is the file that the manifest names is checked when
-    /// the tree is opened.)
-    ///
-    /// # Errors
-    /// `DamagedBlock`, `DamagedFile`, `Io`.
-    pub async fn verify(&self) -> Result<VerifyReport> {
-        let mut report = VerifyReport::default();
-        for (meta, table) in &self.version().tables {
-            table.verify().await?;
-            report.files += 1;
-            report.bytes += meta.bytes;
-        }
-        Ok(report)
+    fn count(&self, change: impl FnOnce(&mut TreeStats)) {
+        let mut totals = self.inner.totals.get();
+        change(&mut totals);
+        self.inner.totals.set(totals);
     }
 
-    fn take_file_id(&self) -> FileId {
+    /// Whether a flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.inner.flushing.get()
+    }
+
+    /// Whether a merge is under way.
+    pub fn is_merging(&self) -> bool {
+        self.inner.merging.get()
+    }
+
+    pub(crate) fn take_file_id(&self) -> FileId {
         let id = self.inner.next_file.get();
         self.inner.next_file.set(id.next());
         id
     }
 
-    fn begin_change(&self) -> Changing<'_> {
-        assert!(!self.inner.changing.replace(true), "one flush or merge of a tree at a time");
-        Changing(&self.inner.changing)
+    pub(super) fn begin_flush(&self) -> Held<'_> {
+        assert!(!self.inner.flushing.replace(true), "one flush of a tree at a time");
+        Held(&self.inner.flushing)
     }
 
-    /// Writes a file, makes it and its name durable, and opens it. After an error the partial file is removed.
-    async fn write_file(
-        &self,
-        id: FileId,
-        fill: impl AsyncFnOnce(&mut TableWriter<D::File>) -> Result<()>,
-    ) -> Result<(FileMeta, Rc<Table<D::File>>)> {
-        let Inner { disk, dir, .. } = &*self.inner;
-        let path = dir.join(table_name(id));
-        let written = async {
-            let file = disk.create(&path).await?;
-            let mut writer = TableWriter::new(id, file);
-            fill(&mut writer).await?;
-            writer.finish().await
-        };
-        let written = match written.await {
-            Ok(written) => written,
-            Err(error) => {
-                // It may not exist, or not be removable now: an orphan is removed at the next start.
-                let _ = disk.remove(&path).await;
-                return Err(error);
-            }
-        };
-        disk.sync_dir(dir).await?;
-        self.inner.written.set(self.inner.written.get() + written.bytes);
-        let table = Table::open(id, path.clone(), disk.open(&path).await?).await?;
-        let meta = FileMeta { id, bytes: written.bytes, rows: written.rows, checksum: written.checksum };
-        assert!(table.bytes() == meta.bytes && table.rows() == meta.rows, "file {id} is what was written");
-        Ok((meta, Rc::new(table)))
+    pub(super) fn begin_merge(&self) -> Held<'_> {
+        assert!(!self.inner.merging.replace(true), "one merge of a tree at a time");
+        Held(&self.inner.merging)
     }
 
-    /// Where lack of space kept the manifest from being written, the new file goes again: the next try writes another.
-    /// (After any other failure the manifest may name it.)
-    async fn remove_unless_installed(&self, id: Option<FileId>, installed: &Result<()>) {
-        if let (Some(id), Err(Error::NoSpace { .. })) = (id, installed) {
-            // An orphan is removed at the next start.
-            let _ = self.inner.disk.remove(&self.inner.dir.join(table_name(id))).await;
+    pub(crate) async fn create_table(&self, id: FileId, kind: FileKind) -> Result<TableWriter<D::File>> {
+        let file = self.inner.disk.create(&self.inner.dir.join(table_name(id))).await?;
+        Ok(TableWriter::new(id, file, kind))
+    }
+
+    /// Removes files that never became live. What cannot be removed now is an orphan at the next start.
+    pub(super) async fn remove_files(&self, ids: &[FileId]) {
+        for id in ids {
+            let _ = self.inner.disk.remove(&self.inner.dir.join(table_name(*id))).await;
         }
     }
 
-    async fn install(&self, tables: Vec<(FileMeta, Rc<Table<D::File>>)>, meta: TreeMeta) -> Result<()> {
-        let manifest = Manifest {
-            applied: meta.applied,
-            applied_term: meta.applied_term,
-            next_file: self.inner.next_file.get(),
-            extra: meta.extra,
-            files: tables.iter().map(|(meta, _)| *meta).collect(),
-        };
-        manifest::replace(&self.inner.disk, &self.inner.dir, &manifest).await?;
-        *self.inner.version.borrow_mut() = Rc::new(Version { tables, manifest });
-        yield_now().await;
+    /// Makes `added` live in the place of `removed`, whose data is durable, and moves the meta.
+    ///
+    /// # Errors
+    /// `NoSpace` (the added files are removed), `Io`: the version is the one before.
+    pub(super) async fn replace(
+        &self,
+        removed: &[Rc<LiveFile>],
+        added: Vec<FileMeta>,
+        meta: Option<TreeMeta>,
+    ) -> Result<()> {
+        let ids: Vec<_> = added.iter().map(|file| file.id).collect();
+        let bytes: u64 = added.iter().map(|file| file.bytes).sum();
+        let is_flush = meta.is_some();
+        let replaced = self.install(removed, added, meta).await;
+        if let Err(Error::NoSpace { .. }) = &replaced {
+            // The next try writes others. (After any other failure the manifest may name them.)
+            self.remove_files(&ids).await;
+        }
+        replaced?;
+        self.count(|totals| {
+            if is_flush {
+                totals.flushed_bytes_total += bytes;
+            } else {
+                totals.merged_bytes_total += bytes;
+            }
+            totals.removed_bytes_total += removed.iter().map(|file| file.meta.bytes).sum::<u64>();
+        });
+        self.inner.garbage.borrow_mut().extend(removed.iter().cloned());
         Ok(())
+    }
+
+    async fn install(&self, removed: &[Rc<LiveFile>], added: Vec<FileMeta>, meta: Option<TreeMeta>) -> Result<()> {
+        let Inner { disk, dir, installing, .. } = &*self.inner;
+        let _turn = installing.take().await;
+        let before = self.version();
+        let is_removed = |file: &Rc<LiveFile>| removed.iter().any(|removed| removed.id() == file.id());
+        let mut files: Vec<_> = before.files().filter(|file| !is_removed(file)).cloned().collect();
+        assert!(files.len() + removed.len() == before.manifest.files.len(), "what is replaced was live");
+        files.extend(added.into_iter().map(LiveFile::new));
+        let TreeMeta { applied, applied_term, extra } = meta.unwrap_or_else(|| self.meta());
+        let next_file = self.inner.next_file.get();
+        let manifest = Manifest { applied, applied_term, next_file, extra, files: Vec::new() };
+        let version = Version::new(manifest, files);
+        disk.sync_dir(dir).await?;
+        let written = manifest::replace(disk, dir, &version.manifest).await?;
+        self.count(|totals| totals.manifest_bytes_total += written);
+        *self.inner.version.borrow_mut() = Rc::new(version);
+        Ok(())
+    }
+
+    /// Removes the files that are no longer live and that nobody reads.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub async fn collect_garbage(&self) -> Result<()> {
+        loop {
+            let unread = {
+                let mut garbage = self.inner.garbage.borrow_mut();
+                let unread = garbage.iter().position(|file| Rc::strong_count(file) == 1);
+                unread.map(|n| garbage.swap_remove(n))
+            };
+            let Some(file) = unread else {
+                return Ok(());
+            };
+            self.inner.shared.forget_table(self.inner.number, file.id());
+            self.inner.disk.remove(&self.inner.dir.join(table_name(file.id()))).await?;
+        }
+    }
+
+    /// How many files of a class are live.
+    pub fn files_of(&self, class: Class) -> usize {
+        self.version().files().filter(|file| file.meta.properties.class == class).count()
     }
 }
 
@@ -405,10 +391,10 @@ async fn begin<D: Disk>(disk: &D, dir: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Marks a tree as changing for as long as it lives.
-struct Changing<'a>(&'a Cell<bool>);
+/// Marks something as under way for as long as it lives.
+pub(super) struct Held<'a>(&'a Cell<bool>);
 
-impl Drop for Changing<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.set(false);
     }

@@ -9,19 +9,23 @@ use columba_engine::{
     ids::{FileId, LogIndex, PartitionId, Term},
     journal::{Journal, JournalConfig},
     limits::BLOCK_BYTES,
-    table::writer::TableWriter,
+    message::StoredMessage,
+    table::{columns::MessageBlockBuilder, writer::TableWriter},
     tree::{
         Tree, TreeMeta,
         manifest::{MANIFEST_NAME, Manifest},
     },
 };
 
+use columba_fuzz::MESSAGE_BLOCK_PLACE;
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+
 use crate::Seed;
 
 /// Bytes of a segment: small, because a seed should be.
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
-/// Seeds of the targets `journal`, `table` and `manifest`.
+/// Seeds of the targets `journal`, `table`, `message_block` and `manifest`.
 pub(crate) fn seeds() -> Vec<Seed> {
     block_on(async {
         let mut seeds = Vec::new();
@@ -37,6 +41,10 @@ pub(crate) fn seeds() -> Vec<Seed> {
         for (name, rows) in [("empty", 0), ("one", 1), ("blocks", 1500)] {
             let bytes = table(rows).await.expect("the simulated disk has no faults");
             seeds.push(Seed { target: "table", name: name.to_owned(), bytes });
+        }
+        for (name, chats, messages) in [("one", 1, 1), ("chats", 3, 4), ("conversation", 1, 40)] {
+            let bytes = message_block(chats, messages);
+            seeds.push(Seed { target: "message_block", name: name.to_owned(), bytes });
         }
         let bytes = Manifest::default().encode();
         seeds.push(Seed { target: "manifest", name: "empty".to_owned(), bytes });
@@ -81,6 +89,34 @@ async fn table(rows: u32) -> Result<Vec<u8>> {
     }
     writer.finish().await?;
     read_all(&disk, path).await
+}
+
+/// A block of some chats with two senders each. One message has an empty body, and between two a seq is missing.
+fn message_block(chats: u8, messages: u64) -> Vec<u8> {
+    let mut builder = MessageBlockBuilder::default();
+    for chat in 1..=chats {
+        for n in 0..messages {
+            let user = UserId::from_bytes(scattered(chat + 100 * u8::from(n % 3 == 0)));
+            let message = StoredMessage {
+                seq: MessageSeq::new(if n < 2 { 900 + n } else { 901 + n }),
+                sender: DeviceAddress { user, device: DeviceId::FIRST },
+                client_seq: ClientSeq::new(300 + n),
+                time_ms: 1_700_000_000_000 + n * n * 777,
+                body: Bytes::from_static(&b"good morning"[..if n == 1 { 0 } else { 12 }]),
+            };
+            let mut id = scattered(chat);
+            id[0] = chat;
+            builder.push(ChatId::from_bytes(id), &message);
+        }
+    }
+    let (file, offset) = MESSAGE_BLOCK_PLACE;
+    builder.finish(FileId::new(file), offset)
+}
+
+/// Bytes that do not compress, so that some columns stay as they are.
+fn scattered(n: u8) -> [u8; 16] {
+    let wide = u128::from(n).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    wide.to_le_bytes()
 }
 
 async fn manifest() -> Result<Vec<u8>> {

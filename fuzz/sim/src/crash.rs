@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The node of the script.
-pub(crate) const LAYOUT: Layout = Layout { cores: 1, partitions: 2, segment_bytes: 64 * 1024 };
+pub(crate) const LAYOUT: Layout = Layout { cores: 1, partitions: 2, segment_bytes: 64 * 1024, ..Layout::SMALL };
 
 /// Runs the script until the disk crashes or the script ends.
 pub(crate) fn script(disk: &SimDisk, clients: &mut [Client]) -> Result<(), Stop> {

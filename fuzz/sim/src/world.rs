@@ -17,6 +17,7 @@ use std::{
 use columba_engine::{
     env::{Rng, clock::ManualClock, clock::WallTime, sim_disk::SimDisk},
     ids::CoreId,
+    partition::retention::Retention,
 };
 use columba_server::core::{BindingOffer, Core, CoreOptions, PeerInfo, SessionHandle, Transport};
 
@@ -72,11 +73,14 @@ pub struct Layout {
     pub partitions: u32,
     /// Bytes of a journal segment.
     pub segment_bytes: u64,
+    /// How long messages are kept.
+    pub retention: Retention,
 }
 
 impl Layout {
     /// Small enough for segments to turn over within a test.
-    pub const SMALL: Self = Self { cores: 2, partitions: 3, segment_bytes: 256 * 1024 };
+    pub const SMALL: Self =
+        Self { cores: 2, partitions: 3, segment_bytes: 256 * 1024, retention: Retention::History { days: None } };
 }
 
 fn seeded_random(out: &mut [u8], seeded: &mut Rng) {
@@ -99,6 +103,7 @@ impl World {
             let mut options = CoreOptions::new(CoreId::new(n), layout.cores, layout.partitions, PathBuf::from("data"));
             options.seed = seed ^ u64::from(n);
             options.segment_bytes = layout.segment_bytes;
+            options.retention = layout.retention;
             options.secure_random = seeded_random;
             let open = Core::open(disk.clone(), clock.clone(), options, Arc::default());
             match columba_engine::env::executor::run_until_stalled(core::pin::pin!(open)) {

@@ -1,20 +1,28 @@
-//! Background work of a core: journal upkeep and flush, one at a time, and merges beside them; each yields in slices.
+//! Background work of a core: journal upkeep and flushes, one at a time; compaction beside them; and a slow scrub of
+//! all files. What is due is decided by [`columba_engine::upkeep`], and everything yields in slices.
 //!
 //! Invariants
 //! - The journal forgets an entry only after the flush that holds it is durable.
-//! - A flush or merge that finds no space changes nothing and is tried again; anything else that fails ends the node,
-//!   except damage found by a merge, which is reported and leaves the partition's files as they are.
+//! - A flush or compaction that finds no space changes nothing and is tried again; anything else that fails ends the
+//!   node, except damage of files: the file is quarantined and reported, and work goes on around it.
 
-use core::{future::poll_fn, task::Poll};
-use std::{collections::BTreeSet, rc::Rc};
+use core::{future::poll_fn, task::Poll, time::Duration};
+use std::{collections::BTreeMap, rc::Rc};
 
 use columba_engine::{
-    env::{Clock, Disk},
-    limits::SEGMENTS_FLUSH_AT,
+    env::{Clock, Disk, Instant},
+    ids::{FileId, PartitionId},
+    limits::MEMTABLE_AGE_MAX_MS,
     partition::Partition,
+    tree::{TreeStats, scrub},
+    upkeep,
 };
 
-use super::{Core, TIMEOUT_MAX, state::CoreState};
+use super::{
+    Core, TIMEOUT_MAX,
+    limits::{SCRUB_EVERY, SWEEP_EVERY},
+    state::CoreState,
+};
 use crate::error::{Error, Result};
 
 impl<D: Disk, C: Clock> Core<D, C> {
@@ -27,79 +35,163 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Rc::clone(&self).run_jobs().await;
             Ok(())
         };
-        futures_util::future::try_join3(jobs, self.run_upkeep(), self.run_merges()).await.map(|_| ())
+        let (upkeep, compactions) = (self.run_upkeep(), self.run_compactions());
+        let work = futures_util::future::try_join5(jobs, upkeep, compactions, self.run_sweeps(), self.run_scrub());
+        work.await.map(|_| ())
     }
 
     async fn run_upkeep(&self) -> Result<()> {
         let mut blocked = false;
+        let mut dirty_since = BTreeMap::new();
         loop {
             if self.state.borrow().shutting_down {
                 return Ok(());
             }
-            survive(self.journal.maintain().await, &mut blocked)?;
+            self.survive(self.journal.maintain().await, &mut blocked)?;
             if core::mem::take(&mut self.state.borrow_mut().flush_requested) {
-                let idle = |partition: &&Partition<D>| partition.is_dirty() && !partition.is_changing();
+                let idle = |partition: &&Partition<D>| partition.is_dirty() && !partition.is_flushing();
                 for partition in self.partitions.values().filter(idle) {
                     self.flush(partition, &mut blocked).await?;
                 }
             }
-            let pressed = self.journal.segments_in_use() >= SEGMENTS_FLUSH_AT;
-            let pinning = self.journal.pinning().filter(|_| pressed);
-            let due = self.partitions.values().find(|partition| {
-                !partition.is_changing()
-                    && (partition.wants_flush() || (pinning == Some(partition.id()) && partition.is_dirty()))
-            });
+            self.report();
+            for partition in self.partitions.values() {
+                partition.free_discarded().await;
+            }
+            let memory = self.shared.memory();
+            let due = upkeep::flush_due(self.partitions.values(), &self.journal, memory)
+                .or_else(|| self.aged(&mut dirty_since));
             match due {
                 Some(partition) => self.flush(partition, &mut blocked).await?,
                 None => {
-                    self.report();
-                    self.pause(|state| state.flush_requested).await;
+                    let is_full = || memory.active() >= memory.seal_at();
+                    self.pause(TIMEOUT_MAX, |state| state.flush_requested || is_full()).await;
                 }
             }
             if blocked {
-                self.pause(|state| state.flush_requested).await;
+                self.pause(TIMEOUT_MAX, |state| state.flush_requested).await;
             }
         }
     }
 
-    /// One merge at a time, beside the flushes of the other partitions: a long merge must not hold up what makes room
-    /// in the journal.
-    async fn run_merges(&self) -> Result<()> {
+    /// A partition with something that was applied long ago and is not in files.
+    fn aged(&self, dirty_since: &mut BTreeMap<PartitionId, Instant>) -> Option<&Partition<D>> {
+        let now = self.clock.now();
+        for partition in self.partitions.values() {
+            if !partition.is_dirty() {
+                dirty_since.remove(&partition.id());
+                continue;
+            }
+            let since = *dirty_since.entry(partition.id()).or_insert(now);
+            if now.saturating_since(since) >= Duration::from_millis(MEMTABLE_AGE_MAX_MS) && !partition.is_flushing() {
+                dirty_since.remove(&partition.id());
+                return Some(partition);
+            }
+        }
+        None
+    }
+
+    /// One step of compaction at a time, beside the flushes: a long merge must not hold up what makes room in the
+    /// journal.
+    async fn run_compactions(&self) -> Result<()> {
         let mut blocked = false;
-        let mut damaged = BTreeSet::new();
         loop {
             if self.state.borrow().shutting_down {
                 return Ok(());
             }
-            let due = self.partitions.values().find(|found| found.wants_merge() && !damaged.contains(&found.id()));
-            let Some(partition) = due else {
-                self.pause(|_| false).await;
+            let Some(partition) = upkeep::compaction_due(self.partitions.values(), |_| false) else {
+                self.pause(TIMEOUT_MAX, |_| false).await;
                 continue;
             };
-            match partition.merge().await {
-                Ok(()) => self.metrics.merges_total.add(1),
-                Err(error) if error.is_damage() => {
-                    tracing::error!(partition = %partition.id(), %error, "a merge met damage; the files are kept");
-                    self.metrics.damage_total.add(1);
-                    damaged.insert(partition.id());
-                }
-                Err(error) => survive(Err(error), &mut blocked)?,
+            let compacted = partition.compact().await;
+            if compacted.is_ok() {
+                self.metrics.merges_total.add(1);
             }
+            self.survive(compacted.map(drop), &mut blocked)?;
             if core::mem::take(&mut blocked) {
-                self.pause(|_| false).await;
+                self.pause(TIMEOUT_MAX, |_| false).await;
+            }
+        }
+    }
+
+    /// Drops message files that every device has, where chats keep messages until they are delivered.
+    async fn run_sweeps(&self) -> Result<()> {
+        loop {
+            self.pause(SWEEP_EVERY, |_| false).await;
+            for partition in self.partitions.values().filter(|partition| partition.wants_sweep()) {
+                let mut after = FileId::ZERO;
+                loop {
+                    if self.state.borrow().shutting_down {
+                        return Ok(());
+                    }
+                    match partition.sweep(after).await {
+                        Ok(None) => break,
+                        Ok(Some((file, dropped))) => {
+                            after = file;
+                            self.metrics.merges_total.add(u64::from(dropped));
+                        }
+                        // The others are looked at next time; the damaged one is quarantined then.
+                        Err(error) => {
+                            self.survive(Err(error), &mut false)?;
+                            break;
+                        }
+                    }
+                }
+            }
+            if self.state.borrow().shutting_down {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads every file again and again, no faster than [`CoreOptions::scrub_bytes_per_second`], each at most once in
+    /// [`SCRUB_EVERY`].
+    ///
+    /// [`CoreOptions::scrub_bytes_per_second`]: super::CoreOptions::scrub_bytes_per_second
+    async fn run_scrub(&self) -> Result<()> {
+        let rate = self.options.scrub_bytes_per_second;
+        if rate == 0 {
+            return Ok(());
+        }
+        loop {
+            let began = self.clock.now();
+            for partition in self.partitions.values() {
+                let mut after = FileId::ZERO;
+                loop {
+                    if self.state.borrow().shutting_down {
+                        return Ok(());
+                    }
+                    let (file, verified) = partition.tree().verify_next(after).await;
+                    let Some(file) = file else {
+                        break;
+                    };
+                    after = file;
+                    let bytes = *verified.as_ref().unwrap_or(&0);
+                    self.metrics.scrubbed_bytes_total.add(bytes);
+                    self.survive(verified.map(drop), &mut false)?;
+                    self.pause(scrub::pause_after(bytes, rate), |_| false).await;
+                }
+            }
+            let took = self.clock.now().saturating_since(began);
+            self.pause(SCRUB_EVERY.saturating_sub(took).max(TIMEOUT_MAX), |_| false).await;
+            if self.state.borrow().shutting_down {
+                return Ok(());
             }
         }
     }
 
     async fn flush(&self, partition: &Partition<D>, blocked: &mut bool) -> Result<()> {
-        match partition.flush().await {
+        let flushed = partition.flush().await;
+        self.state.borrow_mut().flush_is_blocked = matches!(flushed, Err(columba_engine::Error::NoSpace { .. }));
+        match flushed {
             Ok(report) => {
                 self.journal.truncate(partition.id(), report.applied);
                 self.metrics.flushes_total.add(1);
+                self.note_memory();
                 *blocked = false;
                 Ok(())
             }
-            Err(error) => survive(Err(error), blocked),
+            Err(error) => self.survive(Err(error), blocked),
         }
     }
 
@@ -110,20 +202,49 @@ impl<D: Disk, C: Clock> Core<D, C> {
     }
 
     fn report(&self) {
-        let (mut files, mut written) = (0, 0);
+        let mut tree = TreeStats::default();
         for partition in self.partitions.values() {
-            let (_, tree) = partition.stats();
-            files += tree.files as u64;
-            written += tree.bytes_written_total;
+            tree += partition.stats().1;
         }
-        self.metrics.tree_files.set(files);
-        self.metrics.tree_bytes_written_total.set(written);
-        self.metrics.journal_segments.set(self.journal.segments_in_use() as u64);
+        let urgency = upkeep::urgency(self.partitions.values(), &self.journal, &self.shared);
+        self.shared.pacer().set_urgency(urgency);
+        self.shared.rebalance();
+        let written = tree.flushed_bytes_total + tree.merged_bytes_total + tree.manifest_bytes_total;
+        let (memory, blocks, pace) =
+            (self.shared.memory_stats(), self.shared.block_stats(), self.shared.pacer().stats());
+        let metrics = &self.metrics;
+        metrics.tree_files.set(tree.files as u64);
+        metrics.tree_bytes.set(tree.bytes);
+        metrics.tree_files_quarantined.set(tree.quarantined as u64);
+        metrics.tree_bytes_written_total.set(written);
+        metrics.tree_bytes_removed_total.set(tree.removed_bytes_total);
+        metrics.tables_open.set(self.shared.tables_open() as u64);
+        metrics.memory_budget_bytes.set(memory.budget as u64);
+        metrics.memory_memtable_bytes.set((memory.active + memory.sealed) as u64);
+        metrics.memory_row_bytes.set(memory.rows as u64);
+        metrics.memory_table_bytes.set(memory.tables as u64);
+        metrics.memory_block_bytes.set(memory.blocks as u64);
+        metrics.block_hits_total.set(blocks.hits);
+        metrics.block_misses_total.set(blocks.misses);
+        metrics.background_slices_total.set(pace.slices);
+        metrics.background_busy_us_total.set(pace.busy_ns / 1000);
+        metrics.background_longest_slice_us.set(pace.longest_ns / 1000);
+        metrics.journal_segments.set(self.journal.segments_in_use() as u64);
+    }
+
+    /// Looks whether memtables have reached their bound: then new messages are refused until a flush has made room.
+    pub(super) fn note_memory(&self) {
+        let is_full = self.shared.memory().must_stall();
+        let mut state = self.state.borrow_mut();
+        if is_full && !state.memory_is_full {
+            self.metrics.memory_stalls_total.add(1);
+        }
+        state.memory_is_full = is_full;
     }
 
     /// Waits a while, or until the state says that it is over.
-    async fn pause(&self, is_over: impl Fn(&CoreState<D>) -> bool) {
-        let until = self.clock.now() + TIMEOUT_MAX;
+    async fn pause(&self, length: Duration, is_over: impl Fn(&CoreState<D>) -> bool) {
+        let until = self.clock.now() + length;
         poll_fn(|cx| {
             let state = self.state.borrow();
             if self.clock.now() >= until || state.shutting_down || is_over(&state) {
@@ -140,16 +261,21 @@ impl<D: Disk, C: Clock> Core<D, C> {
         super::wake(&self.wakers.background);
         super::wake(&self.wakers.commit);
     }
-}
 
-fn survive(result: columba_engine::error::Result<()>, blocked: &mut bool) -> Result<()> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(columba_engine::Error::NoSpace { what }) => {
-            tracing::warn!(what, "the disk is full: background work waits");
-            *blocked = true;
-            Ok(())
+    fn survive(&self, result: columba_engine::error::Result<()>, blocked: &mut bool) -> Result<()> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(columba_engine::Error::NoSpace { what }) => {
+                tracing::warn!(what, "the disk is full: background work waits");
+                *blocked = true;
+                Ok(())
+            }
+            Err(error) if error.is_damage() => {
+                tracing::error!(%error, "background work met damage; the file is quarantined");
+                self.metrics.damage_total.add(1);
+                Ok(())
+            }
+            Err(error) => Err(Error::Engine(error)),
         }
-        Err(error) => Err(Error::Engine(error)),
     }
 }

@@ -36,6 +36,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let mut effects = Effects::default();
         loop {
             let committed = self.collect();
+            self.shared.pacer().note_served();
             let write = async {
                 if self.journal.pending_bytes() == 0 {
                     return Ok(());
@@ -131,6 +132,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 state.settle();
             }
             partition.evict();
+            self.note_memory();
         }
         Ok(())
     }

@@ -13,14 +13,11 @@ use std::rc::Rc;
 use columba_engine::{
     env::{Clock, Disk},
     ids::{CoreId, PartitionId},
-    partition::{
-        command::Command,
-        effect::{Outcome, StoredMessage},
-    },
+    partition::{MessagePage, command::Command, effect::Outcome},
 };
 use columba_wire::{
     ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
-    limits::HISTORY_PAGE_BYTES_MAX,
+    limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX},
     v1::{self, server_frame::Kind},
 };
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -32,7 +29,7 @@ use super::{
     state::{Job, Verdict, Wait, deliver_frame, id_bytes, send_command},
 };
 use crate::{
-    core::limits::JOBS_MAX,
+    core::limits::{HISTORY_STEPS_MAX, JOBS_MAX},
     delivery::{FANOUT_READ_BYTES, SYNC_FAILED_RETRY_MS, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
 };
 
@@ -219,16 +216,29 @@ impl<D: Disk, C: Clock> Core<D, C> {
             return;
         };
         let partition = self.owned(|core| core.state.borrow().router.chat(chat));
-        let messages = match partition.messages(chat, from, to, FANOUT_READ_BYTES).await {
-            Ok(messages) => messages,
+        let page = match partition.messages(chat, from, to, FANOUT_READ_BYTES).await {
+            Ok(page) => page,
             Err(error) => {
                 self.code_of(&error);
-                Vec::new()
+                MessagePage::default()
             }
         };
+        // A record that was made by a message knows nothing of what was before it.
+        let members = self.state.borrow().fanout.members(chat);
+        for user in members {
+            match partition.member(chat, user).await {
+                Ok(row) => {
+                    let everywhere = row.unwrap_or_default().everywhere;
+                    self.state.borrow_mut().fanout.know_everywhere(chat, user, everywhere);
+                }
+                Err(error) => {
+                    self.code_of(&error);
+                }
+            }
+        }
         self.with_state(|state| {
             let mut deliver = Vec::new();
-            if state.fanout.handle_read(chat, &messages, &mut deliver) {
+            if state.fanout.handle_read(chat, from, &page, &mut deliver) {
                 state.jobs.push_back(Job::Pump(chat));
             }
             state.route_deliveries(&mut deliver);
@@ -277,13 +287,14 @@ impl<D: Disk, C: Clock> Core<D, C> {
             for entry in entries {
                 let mut next = entry.from;
                 while next <= entry.to {
-                    let messages = match self.messages(entry.chat, next, entry.to).await {
-                        Ok(messages) if !messages.is_empty() => messages,
+                    // What is deleted is passed over, up to all of the entry.
+                    let page = match self.messages(entry.chat, next, entry.to).await {
+                        Ok(page) if page.next > next => page,
                         Ok(_) => return self.sync_failed(session, Code::Damaged),
                         Err(code) => return self.sync_failed(session, code),
                     };
-                    for message in messages {
-                        next = message.seq.next();
+                    next = page.next;
+                    for message in page.messages {
                         if !self.sync_room(device, session).await {
                             return;
                         }
@@ -338,7 +349,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
     }
 
     /// Messages of a chat, from wherever it is.
-    async fn messages(&self, chat: ChatId, from: MessageSeq, to: MessageSeq) -> Result<Vec<StoredMessage>, Code> {
+    async fn messages(&self, chat: ChatId, from: MessageSeq, to: MessageSeq) -> Result<MessagePage, Code> {
         let owner = self.core_of(|core| core.state.borrow().router.chat(chat));
         let answer = if owner == self.options.core {
             self.answer(Ask::Messages { chat, from, to }).await
@@ -346,7 +357,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             self.ask(owner, Ask::Messages { chat, from, to }).await
         };
         match answer {
-            Answer::Messages(messages) => Ok(messages),
+            Answer::Messages(page) => Ok(page),
             Answer::Refused(code) => Err(code),
             _ => Err(Code::Internal),
         }
@@ -526,14 +537,21 @@ impl<D: Disk, C: Clock> Core<D, C> {
 
     async fn history(&self, chat: ChatId, user: UserId, before: MessageSeq, limit: u32) -> Result<Answer, Code> {
         let (partition, row) = self.chat_of_member(chat, user).await?;
-        let to = if before == MessageSeq::ZERO { row.last_seq } else { before.prev().min(row.last_seq) };
-        let from = MessageSeq::new(to.get().saturating_sub(u64::from(limit)) + 1);
-        let mut newest = Vec::new();
-        if to > MessageSeq::ZERO {
-            let read = partition.messages(chat, from, to, usize::MAX).await;
+        let first = row.deleted_up_to.next();
+        let mut to = if before == MessageSeq::ZERO { row.last_seq } else { before.prev().min(row.last_seq) };
+        let (mut newest, mut step) = (Vec::new(), limit);
+        // Where a page has nothing that is not deleted, the ones below are looked at: a client asks below the last
+        // message that it was given.
+        for _ in 0..HISTORY_STEPS_MAX {
+            let from = MessageSeq::new(to.get().saturating_sub(u64::from(step)) + 1).max(first);
+            if from > to || !newest.is_empty() {
+                break;
+            }
+            let count = usize::try_from(step).unwrap_or(usize::MAX);
+            let read = partition.newest(chat, to, count, HISTORY_PAGE_BYTES_MAX).await;
             newest = read.map_err(|error| self.code_of(&error))?;
+            (to, step) = (from.prev(), HISTORY_PAGE_MAX);
         }
-        newest.reverse();
         let mut bytes = 0;
         let fits = newest.iter().position(|message| {
             bytes += message.body.len();
@@ -542,7 +560,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
         if let Some(fits) = fits {
             newest.truncate(fits.max(1));
         }
-        let complete = newest.last().is_none_or(|oldest| oldest.seq == MessageSeq::new(1));
+        newest.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let complete = newest.last().is_none_or(|oldest| oldest.seq <= first);
         Ok(Answer::History(newest, complete))
     }
 }

@@ -1,5 +1,7 @@
 //! Every bound of a core: unit, reason, and what happens beyond it.
 
+use core::time::Duration;
+
 /// Sessions of a core. Beyond: `TOO_MANY_CONNECTIONS`.
 pub const SESSIONS_MAX: usize = 100_000;
 /// Connections of a core that are not logged in. Beyond: `TOO_MANY_CONNECTIONS`; those that are in go on undisturbed.
@@ -20,9 +22,21 @@ pub const JOURNAL_ROOM_SENDS_PART: u64 = 5;
 pub const JOURNAL_ROOM_INTERNAL_PART: u64 = 10;
 /// Jobs of a core that run at a time: above [`SESSIONS_MAX`], since each catch-up is one.
 pub const JOBS_MAX: usize = 120_000;
+/// Pages below each other that a request for history looks at, where all of them are deleted. Beyond: the history ends.
+pub const HISTORY_STEPS_MAX: usize = 8;
+/// How often partitions are told the time, for retention by days.
+pub const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Logins and registrations of one address in a burst.
 pub const LOGIN_BURST: u32 = 60;
 /// Logins and registrations of one address, per second after the burst. Loopback is exempt.
 pub const LOGINS_PER_SECOND: u32 = 5;
 /// Addresses whose rate is remembered.
 pub const RATE_KEYS_MAX: usize = 100_000;
+/// Memory of a core for memtables and caches where nothing else is said, bytes.
+pub const MEMORY_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+/// How often message files are looked through for those that every device has.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// How fast files are verified in the background where nothing else is said.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
+/// Each file is verified at most once in this time.
+pub const SCRUB_EVERY: Duration = Duration::from_secs(24 * 60 * 60);

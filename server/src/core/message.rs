@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use columba_engine::{
     ids::CoreId,
-    partition::{effect::StoredMessage, receipt::Member, user::Device},
+    partition::{MessagePage, effect::StoredMessage, receipt::Member, user::Device},
 };
 use columba_wire::{
     ChatId, ClientSeq, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
@@ -58,6 +58,8 @@ pub enum ChatMessage {
         covered: MessageSeq,
         /// A device has acknowledged up to here.
         delivered: MessageSeq,
+        /// Every device has acknowledged, or sent itself, up to here.
+        everywhere: MessageSeq,
     },
     /// The member's host lacks what came before: deliver again from the cursor.
     Rewind {
@@ -135,6 +137,8 @@ pub struct Delivery {
     pub chat: ChatId,
     /// The seq before the first message.
     pub prev: MessageSeq,
+    /// What every device of the user has for certain: it may have more.
+    pub everywhere: MessageSeq,
     /// Whether everything up to `prev` is covered: a host that knows nothing of the chat may begin here.
     pub fresh: bool,
     /// In order, dense.
@@ -242,9 +246,9 @@ pub enum Answer {
     Exists(bool),
     /// The device.
     Device(Option<Device>),
-    /// Messages, ascending.
-    Messages(Vec<StoredMessage>),
-    /// Messages, newest first; whether the chat begins with the last one.
+    /// Messages, ascending, and where to go on.
+    Messages(MessagePage),
+    /// Messages, newest first; whether there is nothing below the last one.
     History(Vec<StoredMessage>, bool),
     /// The chat's last seq and members.
     Members(MessageSeq, Vec<(UserId, Member)>),

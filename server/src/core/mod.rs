@@ -41,8 +41,9 @@ use columba_engine::{
     env::{Clock, Disk, Instant, Rng},
     ids::{CoreId, PartitionId},
     journal::{Journal, JournalConfig},
-    limits::{BATCH_BYTES_MAX, SEGMENT_BYTES, SEGMENTS_MAX},
-    partition::Partition,
+    limits::{BATCH_BYTES_MAX, SEGMENT_BYTES, SEGMENTS_MAX, WINDOW_MS},
+    partition::{Partition, retention::Retention},
+    tree::{Shared, TreeConfig},
 };
 use columba_replication::{CoreGroups, recovery::open_group};
 use columba_wire::{
@@ -83,6 +84,14 @@ pub struct CoreOptions {
     pub segment_bytes: u64,
     /// Who may register.
     pub registration: Rc<RegistrationPolicy>,
+    /// How long messages are kept, in chats that say nothing themselves.
+    pub retention: Retention,
+    /// Memory for memtables and caches, bytes.
+    pub memory_bytes: usize,
+    /// How fast files are verified in the background; 0 for not at all.
+    pub scrub_bytes_per_second: u64,
+    /// Milliseconds of creation time that share message files.
+    pub window_ms: u64,
     /// Fills a buffer with bytes fit for nonces and ids; the simulator's come from its seed.
     pub secure_random: fn(&mut [u8], &mut Rng),
 }
@@ -98,6 +107,10 @@ impl CoreOptions {
             seed: 0,
             segment_bytes: SEGMENT_BYTES,
             registration: Rc::new(RegistrationPolicy::open_to_loopback()),
+            retention: Retention::default(),
+            memory_bytes: limits::MEMORY_BYTES_DEFAULT,
+            scrub_bytes_per_second: limits::SCRUB_BYTES_PER_SECOND,
+            window_ms: WINDOW_MS,
             secure_random: system_random,
         }
     }
@@ -153,6 +166,7 @@ pub struct Core<D: Disk, C: Clock> {
     options: CoreOptions,
     metrics: Arc<CoreMetrics>,
     journal: Journal<D>,
+    shared: Shared<D::File>,
     partitions: BTreeMap<PartitionId, Partition<D>>,
     state: RefCell<CoreState<D>>,
     wakers: Rc<Wakers>,
@@ -179,12 +193,14 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let (journal, recovered) = Journal::open(disk.clone(), config).await?;
         tracing::info!(core = %options.core, report = ?recovered.report, "journal recovered");
 
+        let shared = Shared::new(options.memory_bytes, clock.clone());
+        let tree = TreeConfig { window_ms: options.window_ms };
         let mut partitions = BTreeMap::new();
         let mut groups = CoreGroups::default();
         for id in router.partitions_of(options.core) {
             let dir = core_dir.join(format!("partition-{:05}", id.get()));
             disk.create_dir_all(&dir).await?;
-            let partition = Partition::open(disk.clone(), dir, id).await?;
+            let partition = Partition::open(disk.clone(), dir, id, tree, shared.clone()).await?;
             let found = recovered.partitions.get(&id);
             let group = open_group(&journal, &partition, found, NODE, rng.fork()).await?;
             journal.truncate(id, partition.flushed().0);
@@ -197,7 +213,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let now = clock.now();
         let state =
             CoreState::new(&options, router, groups, partitions.clone(), rng, Rc::clone(&wakers), &metrics, now);
-        let core = Rc::new(Self { clock, options, metrics, journal, partitions, state: RefCell::new(state), wakers });
+        let state = RefCell::new(state);
+        let core = Rc::new(Self { clock, options, metrics, journal, shared, partitions, state, wakers });
         core.resume_fanout().await?;
         match core.journal.maintain().await {
             Ok(()) => {}

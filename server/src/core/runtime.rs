@@ -140,6 +140,10 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
     let mut options = CoreOptions::new(setup.core, setup.cores, setup.partitions, setup.config.data_dir.clone());
     options.seed = u64::from_le_bytes(seed);
     options.registration = Rc::new(setup.config.registration.clone());
+    options.retention = setup.config.retention;
+    options.memory_bytes = setup.config.memory_bytes.unwrap_or(options.memory_bytes);
+    options.window_ms = setup.config.window_ms;
+    options.scrub_bytes_per_second = setup.config.scrub_bytes_per_second;
     let metrics = Arc::clone(&setup.shared.metrics[usize::from(setup.core.get())]);
     let core = Core::open(disk, clock, options, Arc::clone(&metrics)).await?;
 

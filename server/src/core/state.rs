@@ -27,6 +27,7 @@ use columba_engine::{
         command::Command,
         effect::{Outcome, StoredMessage},
         receipt::Member,
+        retention::Retention,
     },
 };
 use columba_replication::CoreGroups;
@@ -131,8 +132,16 @@ pub(crate) struct CoreState<D: Disk> {
     next_advance: Instant,
     next_receipts: Instant,
     next_last_seen: Instant,
+    next_retention: Instant,
+    /// Partitions to look at: whether they keep messages as they should, and what has expired.
+    retention_due: BTreeSet<PartitionId>,
+    retention: Retention,
     next_tick: Instant,
     pub(crate) room: u64,
+    /// Memtables have reached their bound.
+    pub(crate) memory_is_full: bool,
+    /// The last flush found no space.
+    pub(crate) flush_is_blocked: bool,
     segment_bytes: u64,
     pub(crate) shutting_down: bool,
     pub(crate) flush_requested: bool,
@@ -187,8 +196,13 @@ impl<D: Disk> CoreState<D> {
             next_advance: now + ADVANCE_EVERY,
             next_receipts: now + RECEIPT_EVERY,
             next_last_seen: now + LAST_SEEN_EVERY,
+            next_retention: now,
+            retention_due: BTreeSet::new(),
+            retention: options.retention,
             next_tick: now + TIMEOUT_MAX,
             room: u64::MAX,
+            memory_is_full: false,
+            flush_is_blocked: false,
             segment_bytes: options.segment_bytes,
             shutting_down: false,
             flush_requested: false,
@@ -223,6 +237,8 @@ impl<D: Disk> CoreState<D> {
         if self.has_caught_up() {
             self.catch_up_wakers.drain(..).for_each(Waker::wake);
             self.jobs.extend(self.fanout.behind().into_iter().map(Job::Pump));
+            // Before anything that clients ask is applied by what held until now.
+            self.propose_retention();
         }
     }
 

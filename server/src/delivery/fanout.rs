@@ -5,13 +5,14 @@
 //!
 //! Invariants
 //! - `durable <= covered <= sent <= last` for each member.
+//! - What is deleted before a member had it counts as covered, once everything before it is.
 //! - A chat without a record has every member durably covered up to its last message.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use columba_engine::{
     env::Instant,
-    partition::{chat::Chat, command::Progress, effect::StoredMessage, receipt::Member},
+    partition::{MessagePage, chat::Chat, command::Progress, effect::StoredMessage, receipt::Member},
 };
 use columba_wire::{ChatId, MessageSeq, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -27,8 +28,8 @@ pub(crate) struct Fanout {
     moved: BTreeSet<ChatId>,
     /// Chats whose receipts moved since they were last told.
     receipts: BTreeSet<ChatId>,
-    /// Delivered watermarks of chats without a record.
-    late: BTreeMap<(ChatId, UserId), MessageSeq>,
+    /// Watermarks of chats without a record: delivered, and what every device has.
+    late: BTreeMap<(ChatId, UserId), (MessageSeq, MessageSeq)>,
     /// When to look at a chat again; in order of time, since the wait is the same for all. One entry for each chat of
     /// `checked`, which outlives the chat's record: records come and go faster.
     checks: VecDeque<(Instant, ChatId)>,
@@ -49,9 +50,50 @@ struct MemberRecord {
     sent: MessageSeq,
     delivered: MessageSeq,
     delivered_durable: MessageSeq,
+    everywhere: MessageSeq,
+    everywhere_durable: MessageSeq,
     read: MessageSeq,
     /// When `covered` last moved, or delivery began.
     since: Instant,
+}
+
+impl MemberRecord {
+    /// Whether there is something to make durable.
+    fn has_moved(&self) -> bool {
+        self.covered > self.durable
+            || self.delivered > self.delivered_durable
+            || self.everywhere > self.everywhere_durable
+    }
+
+    fn know_everywhere(&mut self, durable: MessageSeq) {
+        self.everywhere = self.everywhere.max(durable);
+        self.everywhere_durable = self.everywhere_durable.max(durable);
+    }
+
+    /// Takes what was read at `from..page.next`: behind what is deleted once everything before it is covered, and then
+    /// what is there, as far as it is dense. Returns the messages and the seq before them.
+    fn take_read(&mut self, from: MessageSeq, page: &MessagePage) -> Option<(MessageSeq, Vec<StoredMessage>)> {
+        let wanted = self.sent.next();
+        if wanted < from || wanted >= page.next {
+            return None;
+        }
+        let above = page.messages.partition_point(|message| message.seq < wanted);
+        let rest = &page.messages[above..];
+        let first = rest.first().map_or(page.next, |message| message.seq);
+        if first > wanted {
+            if self.covered < self.sent {
+                // What is under way comes first; its acknowledgement, or the next look, leads here again.
+                return None;
+            }
+            self.covered = first.prev();
+            self.sent = self.covered;
+        }
+        let (prev, until) = (self.sent, self.covered.get() + FANOUT_WINDOW);
+        let dense = (first.get()..=until).zip(rest).take_while(|(seq, message)| message.seq.get() == *seq);
+        let messages: Vec<_> = dense.map(|(_, message)| message.clone()).collect();
+        self.sent = messages.last().map_or(prev, |newest| newest.seq);
+        Some((prev, messages))
+    }
 }
 
 /// A receipt to tell a member about another.
@@ -75,6 +117,8 @@ impl Fanout {
                 sent: member.covered,
                 delivered: member.delivered,
                 delivered_durable: member.delivered,
+                everywhere: member.everywhere,
+                everywhere_durable: member.everywhere,
                 read: member.read,
                 since: now,
             })
@@ -103,7 +147,8 @@ impl Fanout {
                 let fresh = member.covered == member.sent;
                 let prev = member.sent;
                 member.sent = seq;
-                deliver.push((member.user, Delivery { chat, prev, fresh, messages: vec![message.clone()] }));
+                let (everywhere, messages) = (member.everywhere, vec![message.clone()]);
+                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, messages }));
             }
         }
     }
@@ -137,6 +182,8 @@ impl Fanout {
                 sent: at,
                 delivered: MessageSeq::ZERO,
                 delivered_durable: MessageSeq::ZERO,
+                everywhere: MessageSeq::ZERO,
+                everywhere_durable: MessageSeq::ZERO,
                 read: MessageSeq::ZERO,
                 since: now,
             };
@@ -150,7 +197,7 @@ impl Fanout {
     pub(crate) fn delivered(&self, chat: ChatId, user: UserId) -> MessageSeq {
         let record = self.chats.get(&chat);
         let member = record.and_then(|record| record.members.iter().find(|member| member.user == user));
-        let late = self.late.get(&(chat, user)).copied().unwrap_or_default();
+        let (late, _) = self.late.get(&(chat, user)).copied().unwrap_or_default();
         member.map_or(late, |member| member.delivered.max(late))
     }
 
@@ -161,14 +208,12 @@ impl Fanout {
         user: UserId,
         covered: MessageSeq,
         delivered: MessageSeq,
+        everywhere: MessageSeq,
         now: Instant,
     ) -> bool {
         let Some(record) = self.chats.get_mut(&chat) else {
-            // Everything of the chat is durably covered; a device has caught up since. Only `delivered` is news.
-            if self.late.len() < LATE_MAX {
-                let known = self.late.entry((chat, user)).or_default();
-                *known = (*known).max(delivered);
-            }
+            // Everything of the chat is durably covered; a device has caught up since. `covered` is no news.
+            self.note_late(chat, user, delivered, everywhere);
             return false;
         };
         let last = record.last;
@@ -186,7 +231,18 @@ impl Fanout {
             self.moved.insert(chat);
             self.receipts.insert(chat);
         }
+        if everywhere.min(last) > member.everywhere {
+            member.everywhere = everywhere.min(last);
+            self.moved.insert(chat);
+        }
         member.sent < last
+    }
+
+    fn note_late(&mut self, chat: ChatId, user: UserId, delivered: MessageSeq, everywhere: MessageSeq) {
+        if self.late.len() < LATE_MAX {
+            let known = self.late.entry((chat, user)).or_default();
+            *known = (known.0.max(delivered), known.1.max(everywhere));
+        }
     }
 
     /// The member's host lacks what came before: begin again at the cursor. Returns whether there is work.
@@ -218,37 +274,36 @@ impl Fanout {
         Some((member.sent.next(), MessageSeq::new(to)))
     }
 
-    /// What was read, for every member that continues with it. Empty after a failed read. Returns whether there is
-    /// more.
+    /// What was read at `from..page.next`, for every member that continues with it. Nothing after a failed read.
+    /// Returns whether there is more that may be read now.
     pub(crate) fn handle_read(
         &mut self,
         chat: ChatId,
-        messages: &[StoredMessage],
+        from: MessageSeq,
+        page: &MessagePage,
         deliver: &mut Vec<(UserId, Delivery)>,
     ) -> bool {
         let Some(record) = self.chats.get_mut(&chat) else {
             return false;
         };
         record.reading = false;
-        let (Some(first), Some(last)) = (messages.first(), messages.last()) else {
-            return false;
-        };
+        let mut any = false;
         for member in &mut record.members {
-            if member.sent.next() < first.seq || member.sent >= last.seq {
-                continue;
-            }
-            let until = last.seq.get().min(member.covered.get() + FANOUT_WINDOW);
-            let prev = member.sent;
-            let wanted = |message: &&StoredMessage| message.seq > prev && message.seq.get() <= until;
-            let messages: Vec<_> = messages.iter().filter(wanted).cloned().collect();
-            let Some(newest) = messages.last() else {
+            let covered = member.covered;
+            let fresh = member.covered == member.sent;
+            let Some((prev, messages)) = member.take_read(from, page) else {
                 continue;
             };
-            let fresh = member.covered == member.sent;
-            member.sent = newest.seq;
-            deliver.push((member.user, Delivery { chat, prev, fresh, messages }));
+            any = true;
+            if member.covered > covered {
+                self.moved.insert(chat);
+            }
+            if !messages.is_empty() {
+                let everywhere = member.everywhere;
+                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, messages }));
+            }
         }
-        record
+        any && record
             .members
             .iter()
             .any(|member| member.sent < record.last && member.sent.get() - member.covered.get() < FANOUT_WINDOW)
@@ -258,10 +313,10 @@ impl Fanout {
     pub(crate) fn take_moved(&mut self) -> Vec<Progress> {
         let mut items = Vec::new();
         while items.len() < ADVANCE_CHATS_MAX {
-            let Some(((chat, user), delivered)) = self.late.pop_first() else {
+            let Some(((chat, user), (delivered, everywhere))) = self.late.pop_first() else {
                 break;
             };
-            items.push(Progress { chat, user, covered: MessageSeq::ZERO, delivered });
+            items.push(Progress { chat, user, covered: MessageSeq::ZERO, delivered, everywhere });
         }
         while items.len() < ADVANCE_CHATS_MAX {
             let Some(chat) = self.moved.pop_first() else {
@@ -271,12 +326,13 @@ impl Fanout {
                 continue;
             };
             for member in &record.members {
-                if member.covered > member.durable || member.delivered > member.delivered_durable {
+                if member.has_moved() {
                     items.push(Progress {
                         chat,
                         user: member.user,
                         covered: member.covered,
                         delivered: member.delivered,
+                        everywhere: member.everywhere,
                     });
                 }
             }
@@ -290,7 +346,7 @@ impl Fanout {
             if self.chats.contains_key(&item.chat) {
                 self.moved.insert(item.chat);
             } else {
-                self.late.insert((item.chat, item.user), item.delivered);
+                self.note_late(item.chat, item.user, item.delivered, item.everywhere);
             }
         }
     }
@@ -302,6 +358,7 @@ impl Fanout {
         user: UserId,
         covered: MessageSeq,
         delivered: MessageSeq,
+        everywhere: MessageSeq,
     ) -> bool {
         let Some(record) = self.chats.get_mut(&chat) else {
             return false;
@@ -311,9 +368,22 @@ impl Fanout {
             member.sent = member.sent.max(member.covered);
             member.durable = member.durable.max(covered.min(record.last));
             member.delivered_durable = member.delivered_durable.max(delivered);
+            member.know_everywhere(everywhere);
         }
         self.forget_if_done(chat);
         true
+    }
+
+    /// The members of a chat with a record.
+    pub(crate) fn members(&self, chat: ChatId) -> Vec<UserId> {
+        let members = self.chats.get(&chat).map_or(&[][..], |record| &record.members);
+        members.iter().map(|member| member.user).collect()
+    }
+
+    /// What every device of a member has, by the files.
+    pub(crate) fn know_everywhere(&mut self, chat: ChatId, user: UserId, everywhere: MessageSeq) {
+        let members = self.chats.get_mut(&chat).map_or(&mut [][..], |record| &mut record.members);
+        members.iter_mut().filter(|member| member.user == user).for_each(|member| member.know_everywhere(everywhere));
     }
 
     fn forget_if_done(&mut self, chat: ChatId) {
@@ -387,5 +457,102 @@ impl Fanout {
             self.forget_if_done(chat);
         }
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use columba_wire::{ClientSeq, DeviceAddress, DeviceId};
+
+    use super::*;
+
+    const ADA: UserId = UserId::from_bytes([1; 16]);
+    const BOB: UserId = UserId::from_bytes([2; 16]);
+    const CHAT: ChatId = ChatId::from_bytes([9; 16]);
+
+    fn message(seq: u64) -> StoredMessage {
+        let sender = DeviceAddress { user: ADA, device: DeviceId::FIRST };
+        let client_seq = ClientSeq::new(seq);
+        StoredMessage { seq: MessageSeq::new(seq), sender, client_seq, time_ms: 0, body: Bytes::new() }
+    }
+
+    /// Ten messages, of which nobody was sent any.
+    fn behind() -> Fanout {
+        let mut fanout = Fanout::default();
+        for seq in 1..=10 {
+            fanout.handle_replayed(CHAT, [ADA, BOB], MessageSeq::new(seq), Instant::START);
+        }
+        fanout
+    }
+
+    #[test]
+    fn messages_that_are_deleted_are_passed_over_and_count_as_covered() {
+        // What is there of 1 to 10, where the page ends; what goes out, before it, and what is covered then.
+        for (there, next, sent, prev, covered) in [
+            (vec![1, 2, 3], 4, vec![1, 2, 3], 0, 0),
+            (vec![3, 4, 7], 11, vec![3, 4], 2, 2),
+            (vec![10], 11, vec![10], 9, 9),
+            (vec![], 11, vec![], 10, 10),
+            (vec![], 1, vec![], 0, 0),
+        ] {
+            let (mut fanout, mut deliver) = (behind(), Vec::new());
+            let (from, _) = fanout.plan_read(CHAT).unwrap();
+            assert_eq!(from, MessageSeq::new(1));
+            let messages = there.iter().copied().map(message).collect();
+            fanout.handle_read(CHAT, from, &MessagePage { messages, next: MessageSeq::new(next) }, &mut deliver);
+            for (_, delivery) in &deliver {
+                assert!(delivery.fresh && delivery.prev == MessageSeq::new(prev), "{there:?}: {delivery:?}");
+                let seqs: Vec<_> = delivery.messages.iter().map(|message| message.seq.get()).collect();
+                assert_eq!(seqs, sent, "{there:?}");
+            }
+            assert_eq!(deliver.len(), if sent.is_empty() { 0 } else { 2 }, "{there:?}");
+            let moved: Vec<_> = fanout.take_moved().iter().map(|item| item.covered.get()).collect();
+            assert_eq!(moved, if covered == 0 { vec![] } else { vec![covered; 2] }, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_comes_before_what_is_deleted_behind_it() {
+        let (mut fanout, mut deliver) = (behind(), Vec::new());
+        let (from, _) = fanout.plan_read(CHAT).unwrap();
+        let page = |from: u64| MessagePage {
+            messages: (from..=3).chain([9, 10]).map(message).collect(),
+            next: MessageSeq::new(11),
+        };
+        assert!(fanout.handle_read(CHAT, from, &page(1), &mut deliver));
+        let (from, _) = fanout.plan_read(CHAT).unwrap();
+        assert_eq!(from, MessageSeq::new(4));
+        assert!(!fanout.handle_read(CHAT, from, &page(4), &mut deliver), "or it would read on and on");
+        assert_eq!(deliver.len(), 2);
+        let three = MessageSeq::new(3);
+        assert!(fanout.handle_progress(CHAT, BOB, three, three, three, Instant::START), "there is more for Bob");
+        let (from, _) = fanout.plan_read(CHAT).unwrap();
+        fanout.handle_read(CHAT, from, &page(4), &mut deliver);
+        let (user, delivery) = deliver.pop().unwrap();
+        assert_eq!((user, delivery.prev, delivery.fresh, deliver.len()), (BOB, MessageSeq::new(8), true, 2));
+    }
+
+    #[test]
+    fn what_every_device_has_becomes_durable_with_or_without_a_record() {
+        let mut fanout = behind();
+        let [five, ten] = [5, 10].map(MessageSeq::new);
+        fanout.handle_progress(CHAT, BOB, ten, ten, five, Instant::START);
+        let item = Progress { chat: CHAT, user: BOB, covered: ten, delivered: ten, everywhere: five };
+        assert_eq!(fanout.take_moved(), [item]);
+        fanout.handle_advanced(CHAT, BOB, ten, ten, five);
+        fanout.handle_progress(CHAT, BOB, ten, ten, ten, Instant::START);
+        assert_eq!(fanout.take_moved(), [Progress { everywhere: ten, ..item }]);
+        fanout.return_moved(&[Progress { everywhere: ten, ..item }]);
+        fanout.handle_advanced(CHAT, BOB, ten, ten, ten);
+        assert!(fanout.take_moved().is_empty());
+
+        let mut fanout = Fanout::default();
+        fanout.handle_progress(CHAT, BOB, MessageSeq::ZERO, ten, five, Instant::START);
+        let item = Progress { chat: CHAT, user: BOB, covered: MessageSeq::ZERO, delivered: ten, everywhere: five };
+        assert_eq!(fanout.take_moved(), [item]);
+        fanout.return_moved(&[item]);
+        fanout.handle_progress(CHAT, BOB, MessageSeq::ZERO, five, ten, Instant::START);
+        assert_eq!(fanout.take_moved(), [Progress { everywhere: ten, ..item }], "both only grow");
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Invariants
 //! - Per device and chat everything up to `covered` is acknowledged, durably in the inbox, or the device's own.
+//! - What a device has is known while it has a session. One that is away counts as having nothing new, until it comes
+//!   back and acknowledges: `everywhere` is the minimum over the user's devices.
 //! - A device goes live only when none of its chats has `inboxing` above `inboxed`.
 //! - A user without sessions and without obligations is forgotten, at the latest with the last check of its chats.
 
@@ -14,7 +16,7 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use columba_engine::{
     env::Instant,
@@ -37,7 +39,7 @@ pub(crate) enum LiveOutput {
     /// The session was replaced by a newer one of its device.
     Replaced(SessionRef),
     /// Report to the chat's fan-out.
-    Progress { chat: ChatId, user: UserId, covered: MessageSeq, delivered: MessageSeq },
+    Progress { chat: ChatId, user: UserId, covered: MessageSeq, delivered: MessageSeq, everywhere: MessageSeq },
     /// Ask the chat's fan-out to begin again at its cursor.
     Rewind { chat: ChatId, user: UserId },
     /// Read the user's devices and call [`Live::handle_devices`].
@@ -88,6 +90,20 @@ impl ChatLive {
     }
 }
 
+impl UserLive {
+    /// What every device has of a chat without a record, of which one has just acknowledged everything up to `acked`.
+    fn everywhere(&self, acking: DeviceId, chat: ChatId, acked: MessageSeq) -> MessageSeq {
+        // The devices are known only where something was delivered in this run; what is not known is not said.
+        let Some(devices) = &self.devices else {
+            return MessageSeq::ZERO;
+        };
+        let others = devices.iter().filter(|device| **device != acking);
+        let has =
+            others.map(|device| self.sessions.get(device).map_or(MessageSeq::ZERO, |other| other.has(chat, acked)));
+        has.min().unwrap_or(acked).min(acked)
+    }
+}
+
 impl Live {
     /// Whether a device of the user has a session.
     pub(crate) fn is_online(&self, user: UserId) -> bool {
@@ -100,6 +116,9 @@ impl Live {
             out.push(LiveOutput::Replaced(old));
         }
         let user = self.users.entry(address.user).or_default();
+        if user.devices.is_none() && user.waiting.is_empty() {
+            out.push(LiveOutput::LoadDevices(address.user));
+        }
         if user.sessions.is_empty() {
             out.push(LiveOutput::Presence(address.user, true));
         }
@@ -196,7 +215,7 @@ impl Live {
     }
 
     fn accept(&mut self, id: UserId, delivery: Delivery, now: Instant, out: &mut Vec<LiveOutput>) {
-        let Delivery { chat, prev, fresh, messages } = delivery;
+        let Delivery { chat, prev, everywhere, fresh, messages } = delivery;
         let user = self.users.get_mut(&id).expect("deliver has made it");
         let devices = user.devices.as_ref().expect("deliver has waited for it");
         let received = match user.chats.get(&chat) {
@@ -207,16 +226,25 @@ impl Live {
                 return;
             }
             None => {
-                let devices = devices.iter().map(|device| Progress::new(*device, prev)).collect();
+                let has = |device| user.sessions.get(device).map_or(MessageSeq::ZERO, |device| device.has(chat, prev));
+                let devices = devices.iter().map(|device| Progress::new(*device, prev, has(device))).collect();
                 user.chats.insert(chat, ChatLive { received: prev, reported: prev, devices });
                 prev
             }
         };
         if prev > received {
-            out.push(LiveOutput::Rewind { chat, user: id });
-            return;
+            if !fresh {
+                out.push(LiveOutput::Rewind { chat, user: id });
+                return;
+            }
+            // Between the two lies only what was deleted.
+            let record = user.chats.get_mut(&chat).expect("its `received` was read");
+            record.received = prev;
+            record.devices.iter_mut().for_each(|progress| progress.skip_to(prev));
         }
         let again = prev < received;
+        let record = self.users.get_mut(&id).and_then(|user| user.chats.get_mut(&chat)).expect("it is there, or new");
+        record.devices.iter_mut().for_each(|progress| progress.know(everywhere));
         for message in messages {
             if message.seq == self.users[&id].chats[&chat].received.next() {
                 self.receive(id, chat, message, now, out);
@@ -235,9 +263,7 @@ impl Live {
         for progress in &mut record.devices {
             let address = DeviceAddress { user: id, device: progress.device };
             if message.sender == address {
-                progress.pushed = progress.pushed.max(seq);
-                progress.own.push_back(seq);
-                progress.settle();
+                progress.handle_own(seq);
                 continue;
             }
             match user.sessions.get_mut(&progress.device) {
@@ -408,12 +434,8 @@ impl Live {
         let Some(acked) = device.count_ack(chat, seq) else {
             return;
         };
-        let mut from_inbox = MessageSeq::ZERO;
         for (_, entry_chat, to, done) in &mut device.entries {
-            if *entry_chat == chat && *to <= acked && !*done {
-                *done = true;
-                from_inbox = from_inbox.max(*to);
-            }
+            *done |= *entry_chat == chat && *to <= acked;
         }
         let mut trim = None;
         while let Some((position, _, _, true)) = device.entries.front() {
@@ -439,11 +461,11 @@ impl Live {
                 }
                 self.report(address.user, chat, true, out);
             }
-            None if from_inbox > MessageSeq::ZERO => {
+            None => {
+                let everywhere = user.everywhere(address.device, chat, acked);
                 let (covered, user) = (MessageSeq::ZERO, address.user);
-                out.push(LiveOutput::Progress { chat, user, covered, delivered: acked });
+                out.push(LiveOutput::Progress { chat, user, covered, delivered: acked, everywhere });
             }
-            None => {}
         }
         if drains {
             self.drain_held(address, now, out);
@@ -460,9 +482,10 @@ impl Live {
         };
         let covered = record.devices.iter().map(|progress| progress.covered).min().unwrap_or(record.received);
         let delivered = record.devices.iter().map(|progress| progress.acked).max().unwrap_or_default();
+        let everywhere = record.devices.iter().map(|progress| progress.has).min().unwrap_or_default();
         if covered > record.reported || again {
             record.reported = record.reported.max(covered);
-            out.push(LiveOutput::Progress { chat, user: id, covered, delivered });
+            out.push(LiveOutput::Progress { chat, user: id, covered, delivered, everywhere });
         }
         self.forget_if_covered(id, chat);
     }
@@ -593,13 +616,27 @@ impl Live {
         if appending {
             return false;
         }
-        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
-        else {
+        let Some(user) = self.users.get_mut(&address.user) else {
+            return false;
+        };
+        let Some(device) = user.sessions.get_mut(&address.device) else {
             return false;
         };
         device.live = true;
         device.syncing = false;
         device.owes_synced = true;
+        let mut all_acked = BTreeSet::new();
+        user.chats.iter_mut().for_each(|(chat, record)| {
+            let progress = record.devices.iter_mut().find(|progress| progress.device == address.device);
+            if let (Some(progress), None) = (progress, device.first_pending(*chat))
+                && progress.handle_all_acked()
+            {
+                all_acked.insert(*chat);
+            }
+        });
+        for chat in all_acked {
+            self.report(address.user, chat, true, out);
+        }
         self.drain_held(address, now, out);
         true
     }

@@ -53,6 +53,10 @@ pub const SYNC_PAGE_ENTRIES: usize = 64;
 pub const SYNC_READ_BYTES: usize = 128 * 1024;
 /// Milliseconds that a device whose catch-up failed is asked to wait before it comes back.
 pub const SYNC_FAILED_RETRY_MS: u32 = 5_000;
+/// Own messages of a device that are remembered while it has not acknowledged what came before them. Beyond, the oldest
+/// is forgotten: that every device has it is known only when the device acknowledges something above.
+pub const OWN_MAX: usize = 4096;
+const _: () = assert!(OWN_MAX as u64 >= FANOUT_WINDOW, "what is not covered is never forgotten");
 /// Deliveries that wait for a user's row to be read. Beyond they are dropped, and sent again later.
 pub const WAITING_MAX: usize = 1024;
 /// Sessions subscribed to one user's presence. Beyond: the oldest loses its subscription.

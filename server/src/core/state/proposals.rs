@@ -57,7 +57,10 @@ impl<D: Disk> CoreState<D> {
         if self.shutting_down {
             return Some(Code::Unavailable);
         }
-        (!self.has_room_for_clients()).then_some(Code::NoSpace)
+        if !self.has_room_for_clients() || self.memory_is_full && self.flush_is_blocked {
+            return Some(Code::NoSpace);
+        }
+        self.memory_is_full.then_some(Code::Overloaded)
     }
 
     /// Whether the journal has room for what clients ask.
@@ -179,8 +182,8 @@ impl<D: Disk> CoreState<D> {
                     self.fanout.handle_committed(chat, members, &message, self.now, &mut deliver);
                     self.route_deliveries(&mut deliver);
                 }
-                Effect::Advanced { chat, members, user, covered, delivered, read } => {
-                    let has_record = self.fanout.handle_advanced(chat, user, covered, delivered);
+                Effect::Advanced { chat, members, user, covered, delivered, everywhere, read } => {
+                    let has_record = self.fanout.handle_advanced(chat, user, covered, delivered, everywhere);
                     if !has_record && delivered > MessageSeq::ZERO {
                         self.tell_receipt(chat, members, user, delivered, read);
                     }

@@ -122,8 +122,8 @@ impl<D: Disk> CoreState<D> {
     pub(super) fn handle_chat(&mut self, chat: ChatId, message: ChatMessage) {
         match message {
             ChatMessage::Send(request) => self.handle_send(chat, request),
-            ChatMessage::Progress { user, covered, delivered } => {
-                if self.fanout.handle_progress(chat, user, covered, delivered, self.now) {
+            ChatMessage::Progress { user, covered, delivered, everywhere } => {
+                if self.fanout.handle_progress(chat, user, covered, delivered, everywhere, self.now) {
                     self.jobs.push_back(Job::Pump(chat));
                 }
             }
@@ -187,8 +187,8 @@ impl<D: Disk> CoreState<D> {
                 LiveOutput::Replaced(session) => {
                     self.route_session(session, SessionMessage::Goaway(Code::Replaced, 0));
                 }
-                LiveOutput::Progress { chat, user, covered, delivered } => {
-                    let progress = ChatMessage::Progress { user, covered, delivered };
+                LiveOutput::Progress { chat, user, covered, delivered, everywhere } => {
+                    let progress = ChatMessage::Progress { user, covered, delivered, everywhere };
                     self.route(CoreMessage::Chat(chat, progress));
                 }
                 LiveOutput::Rewind { chat, user } => {

@@ -15,6 +15,7 @@ use crate::{
     core::{
         TIMEOUT_MAX,
         host::Proposals,
+        limits::RETENTION_EVERY,
         message::{CoreMessage, SessionId, UserMessage},
     },
     delivery::{ADVANCE_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY, live::Live},
@@ -39,6 +40,7 @@ impl<D: Disk> CoreState<D> {
                 self.jobs.push_back(Job::Pump(chat));
             }
             self.propose_trims();
+            self.propose_retention();
         }
         if now >= self.next_receipts {
             self.next_receipts = now + RECEIPT_EVERY;
@@ -81,6 +83,29 @@ impl<D: Disk> CoreState<D> {
             let command = Command::TrimInbox { device, position };
             if !self.propose_internal(self.router.user(device.user), &command) {
                 self.trims.insert(device, position);
+            }
+        }
+    }
+
+    /// Tells partitions how long to keep messages, where they know it otherwise, and what time it is, where that
+    /// matters to them: at the start, and then now and again.
+    pub(super) fn propose_retention(&mut self) {
+        // What a partition knows is what it has applied: before that it may know it otherwise, or not lead.
+        if !self.is_ready() {
+            return;
+        }
+        if self.now >= self.next_retention {
+            self.next_retention = self.now + RETENTION_EVERY;
+            self.retention_due.extend(self.partitions.keys());
+        }
+        for id in core::mem::take(&mut self.retention_due) {
+            let settings = self.partition(id).settings();
+            let retention = Command::SetRetention { chat: None, retention: Some(self.retention) };
+            let expire = Command::Expire { now_ms: self.wall.as_millis() };
+            let is_set = settings.retention == self.retention || self.propose_internal(id, &retention);
+            let can_expire = settings.can_expire() || self.retention.days().is_some();
+            if !is_set || (can_expire && !self.propose_internal(id, &expire)) {
+                self.retention_due.insert(id);
             }
         }
     }

@@ -49,6 +49,18 @@ impl DeviceLive {
         self.unacked_bytes += bytes;
     }
 
+    /// The first message of the chat that the device was or will be pushed, and has not acknowledged.
+    pub(super) fn first_pending(&self, chat: ChatId) -> Option<MessageSeq> {
+        let unacked = self.unacked.get(&chat).and_then(|queue| queue.front()).map(|(seq, _)| *seq);
+        unacked.or_else(|| self.held.iter().find(|(held, _)| *held == chat).map(|(_, message)| message.seq))
+    }
+
+    /// What of the chat the device has for certain, if everything up to `at` was delivered to it or is in its inbox. Of
+    /// one whose inbox is not read to its end nothing is.
+    pub(super) fn has(&self, chat: ChatId, at: MessageSeq) -> MessageSeq {
+        if self.live { self.first_pending(chat).map_or(at, |seq| seq.prev().min(at)) } else { MessageSeq::ZERO }
+    }
+
     /// Returns the highest seq of the chat that was pushed in this session and is acknowledged by this.
     pub(super) fn count_ack(&mut self, chat: ChatId, seq: MessageSeq) -> Option<MessageSeq> {
         let queue = self.unacked.get_mut(&chat)?;

@@ -35,7 +35,8 @@ fn delivery(seq: u64) -> Delivery {
         time_ms: 0,
         body: Bytes::from_static(b"x"),
     };
-    Delivery { chat: CHAT, prev: MessageSeq::new(seq - 1), fresh: true, messages: vec![message] }
+    let (prev, everywhere) = (MessageSeq::new(seq - 1), MessageSeq::ZERO);
+    Delivery { chat: CHAT, prev, everywhere, fresh: true, messages: vec![message] }
 }
 
 fn pushed(out: &[LiveOutput]) -> Vec<u64> {
@@ -97,4 +98,132 @@ fn a_device_that_acknowledges_nothing_finds_everything_in_its_inbox_in_time() {
     live.handle_timeout_at(NOW + ACK_WAIT, &mut out);
     let appends = live.take_appends();
     assert_eq!(appends, [InboxAppend { device: ME, chat: CHAT, from: MessageSeq::new(2), to: MessageSeq::new(2) }]);
+}
+
+const PHONE: DeviceAddress = DeviceAddress { user: USER, device: DeviceId::FIRST };
+
+fn laptop() -> DeviceAddress {
+    DeviceAddress { user: USER, device: DeviceId::new(2).unwrap() }
+}
+
+const fn session(n: u64) -> SessionRef {
+    SessionRef { core: CoreId::ZERO, session: SessionId(n) }
+}
+
+/// The last report to the fan-out: covered, delivered, everywhere.
+fn reported(out: &[LiveOutput]) -> Option<(u64, u64, u64)> {
+    let numbers = |output: &LiveOutput| match output {
+        LiveOutput::Progress { covered, delivered, everywhere, .. } => {
+            Some((covered.get(), delivered.get(), everywhere.get()))
+        }
+        _ => None,
+    };
+    out.iter().rev().find_map(numbers)
+}
+
+fn from(sender: DeviceAddress, seq: u64) -> Delivery {
+    let mut delivery = delivery(seq);
+    delivery.messages[0].sender = sender;
+    delivery
+}
+
+#[test]
+fn a_user_has_what_each_of_his_devices_has() {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(PHONE, session(1), &mut out);
+    live.attach(laptop(), session(2), &mut out);
+    live.handle_devices(USER, Some(vec![PHONE.device, laptop().device]), NOW, &mut out);
+    assert!(live.go_live(PHONE, NOW, &mut out) && live.go_live(laptop(), NOW, &mut out));
+    for seq in 1..=3 {
+        live.deliver(USER, delivery(seq), NOW, &mut out);
+    }
+    live.ack(PHONE, session(1), CHAT, MessageSeq::new(3), NOW, &mut out);
+    assert_eq!(reported(&out), Some((0, 3, 0)), "the laptop has nothing yet");
+    live.ack(laptop(), session(2), CHAT, MessageSeq::new(2), NOW, &mut out);
+    assert_eq!(reported(&out), Some((2, 3, 2)));
+    // What a device sends itself it has, once it has everything before.
+    live.deliver(USER, from(laptop(), 4), NOW, &mut out);
+    live.ack(PHONE, session(1), CHAT, MessageSeq::new(4), NOW, &mut out);
+    live.ack(laptop(), session(2), CHAT, MessageSeq::new(3), NOW, &mut out);
+    assert_eq!(reported(&out), Some((4, 4, 4)));
+
+    // In the inbox is covered, and not had.
+    live.detach(laptop(), session(2), &mut out);
+    live.deliver(USER, delivery(5), NOW, &mut out);
+    assert_eq!(live.take_appends().len(), 1);
+    live.handle_inboxed(laptop(), CHAT, MessageSeq::new(5), &mut out);
+    live.ack(PHONE, session(1), CHAT, MessageSeq::new(5), NOW, &mut out);
+    assert_eq!(reported(&out), Some((5, 5, 4)));
+    // The chat's record goes with its last check; the laptop comes back and reads its inbox.
+    live.handle_timeout_at(NOW + ACK_WAIT + ACK_WAIT, &mut out);
+    live.attach(laptop(), session(3), &mut out);
+    live.push_synced(laptop(), CHAT, delivery(5).messages.remove(0), &mut out);
+    live.push_synced_entry(laptop(), 1, CHAT, MessageSeq::new(5), &mut out);
+    out.clear();
+    live.ack(laptop(), session(3), CHAT, MessageSeq::new(5), NOW, &mut out);
+    assert_eq!(reported(&out), Some((0, 5, 5)), "the phone is live, and has acknowledged everything");
+}
+
+#[test]
+fn what_another_device_that_is_away_has_is_not_known() {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(laptop(), session(1), &mut out);
+    live.handle_devices(USER, Some(vec![PHONE.device, laptop().device]), NOW, &mut out);
+    live.push_synced(laptop(), CHAT, delivery(5).messages.remove(0), &mut out);
+    live.push_synced_entry(laptop(), 1, CHAT, MessageSeq::new(5), &mut out);
+    live.ack(laptop(), session(1), CHAT, MessageSeq::new(5), NOW, &mut out);
+    assert_eq!(reported(&out), Some((0, 5, 0)));
+}
+
+#[test]
+fn the_only_device_has_what_it_finds_in_its_inbox_after_a_restart() {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(ME, SESSION, &mut out);
+    assert!(out.contains(&LiveOutput::LoadDevices(USER)));
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    live.push_synced(ME, CHAT, delivery(5).messages.remove(0), &mut out);
+    live.push_synced_entry(ME, 1, CHAT, MessageSeq::new(5), &mut out);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(5), NOW, &mut out);
+    assert_eq!(reported(&out), Some((0, 5, 5)));
+    assert!(out.contains(&LiveOutput::Trim(ME, 1)));
+}
+
+#[test]
+fn own_messages_count_though_the_device_is_catching_up() {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(ME, SESSION, &mut out);
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    // What came before is in the inbox or acknowledged: not known before the inbox is read to its end.
+    live.deliver(USER, delivery(8), NOW, &mut out);
+    live.deliver(USER, from(ME, 9), NOW, &mut out);
+    assert!(live.go_live(ME, NOW, &mut out));
+    assert_eq!(pushed(&out), [8]);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(8), NOW, &mut out);
+    assert_eq!(reported(&out), Some((9, 8, 9)));
+}
+
+/// The node was killed before it was durable that the sender has what he has sent; he comes back later.
+#[test]
+fn own_messages_count_though_the_device_is_away() {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.deliver(USER, Delivery { everywhere: MessageSeq::new(7), ..from(ME, 8) }, NOW, &mut out);
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    assert_eq!(reported(&out), Some((8, 0, 8)));
+}
+
+#[test]
+fn messages_that_are_deleted_are_passed_over() {
+    let (mut live, mut out) = (live(), Vec::new());
+    live.deliver(USER, delivery(2), NOW, &mut out);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(2), NOW, &mut out);
+    out.clear();
+    live.deliver(USER, Delivery { fresh: false, ..delivery(7) }, NOW, &mut out);
+    assert!(
+        out.contains(&LiveOutput::Rewind { chat: CHAT, user: USER }) && pushed(&out).is_empty(),
+        "they may be lost"
+    );
+    live.deliver(USER, delivery(7), NOW, &mut out);
+    assert_eq!(pushed(&out), [7]);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(7), NOW, &mut out);
+    assert_eq!(reported(&out), Some((7, 7, 7)));
 }

@@ -1,0 +1,196 @@
+//! Background work beside the messages: slices, and how much of the core they may take.
+//!
+//! Flush, compaction, scrub and the like are futures on the core's own thread. They call [`Pacer::checkpoint`] after
+//! each block: it gives way when a slice is over. A slice is [`SLICE_IDLE`] where nothing else has happened of late,
+//! and [`SLICE_BUSY`] where the core serves clients, so that a commit's completion is not kept waiting. Between two
+//! slices every other task of the core has had a turn; how many turns depends on how urgent the work is
+//! ([`Pacer::set_urgency`]), so background work takes a smaller share where there is time, and a larger one before
+//! writes would have to wait for it.
+//!
+//! Invariants
+//! - A future holds the core for one slice and one block at most.
+//! - A writer has one append in flight, a reader one read ahead: bytes in flight are bounded by their constants.
+
+use core::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
+use std::rc::Rc;
+
+use crate::env::{Clock, Instant, executor::yield_now};
+
+/// The longest slice: where the core has nothing else to do.
+pub const SLICE_IDLE: Duration = Duration::from_micros(500);
+/// A slice while the core serves clients.
+pub const SLICE_BUSY: Duration = Duration::from_micros(50);
+/// For how long the core counts as busy after it served somebody.
+const BUSY_FOR: Duration = Duration::from_millis(1);
+/// Checkpoints in a slice, however fast they are: also what ends a slice where time stands still.
+const CHECKPOINTS_MAX: u32 = 64;
+/// Turns that others get between two slices, by urgency.
+const TURNS: [u32; 3] = [4, 2, 1];
+
+/// How much it matters that background work gets on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// There is time.
+    #[default]
+    Low,
+    /// It should keep up.
+    Normal,
+    /// Writes will have to wait soon, or do.
+    High,
+}
+
+/// What background work took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacerStats {
+    /// Slices.
+    pub slices: u64,
+    /// Time in slices, nanoseconds.
+    pub busy_ns: u64,
+    /// The longest one, nanoseconds.
+    pub longest_ns: u64,
+}
+
+/// Paces the background work of a core. Clones share it.
+#[derive(Clone)]
+pub struct Pacer {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    now: Box<dyn Fn() -> Instant>,
+    urgency: Cell<Urgency>,
+    served: Cell<Option<Instant>>,
+    stats: RefCell<PacerStats>,
+}
+
+/// One background task's place in its slice.
+pub struct Slice {
+    pacer: Pacer,
+    started: Instant,
+    checkpoints: u32,
+}
+
+impl Pacer {
+    /// A pacer by this clock.
+    pub fn new(clock: impl Clock) -> Self {
+        let inner = Inner {
+            now: Box::new(move || clock.now()),
+            urgency: Cell::default(),
+            served: Cell::default(),
+            stats: RefCell::default(),
+        };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// Says that the core serves clients now.
+    pub fn note_served(&self) {
+        self.inner.served.set(Some((self.inner.now)()));
+    }
+
+    /// Says how urgent background work is.
+    pub fn set_urgency(&self, urgency: Urgency) {
+        self.inner.urgency.set(urgency);
+    }
+
+    /// What background work took so far.
+    pub fn stats(&self) -> PacerStats {
+        *self.inner.stats.borrow()
+    }
+
+    /// Begins a task's first slice.
+    pub fn slice(&self) -> Slice {
+        Slice { pacer: self.clone(), started: (self.inner.now)(), checkpoints: 0 }
+    }
+
+    fn slice_length(&self, now: Instant) -> Duration {
+        let busy = self.inner.served.get().is_some_and(|served| now.saturating_since(served) < BUSY_FOR);
+        if busy { SLICE_BUSY } else { SLICE_IDLE }
+    }
+}
+
+impl Slice {
+    /// Gives way where the slice is over. To be called after each block of work.
+    pub async fn checkpoint(&mut self) {
+        self.checkpoints += 1;
+        let inner = &self.pacer.inner;
+        let now = (inner.now)();
+        if self.checkpoints < CHECKPOINTS_MAX && now.saturating_since(self.started) < self.pacer.slice_length(now) {
+            return;
+        }
+        self.close(now);
+        for _ in 0..TURNS[self.pacer.inner.urgency.get() as usize] {
+            yield_now().await;
+        }
+        self.restart();
+    }
+
+    /// Begins anew after a wait, which was not this task's time.
+    pub fn restart(&mut self) {
+        self.started = (self.pacer.inner.now)();
+        self.checkpoints = 0;
+    }
+
+    /// Ends a slice before a wait.
+    pub fn pause(&mut self) {
+        self.close((self.pacer.inner.now)());
+    }
+
+    fn close(&mut self, now: Instant) {
+        let took = u64::try_from(now.saturating_since(self.started).as_nanos()).unwrap_or(u64::MAX);
+        let mut stats = self.pacer.inner.stats.borrow_mut();
+        stats.slices += 1;
+        stats.busy_ns += took;
+        stats.longest_ns = stats.longest_ns.max(took);
+        self.started = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::env::clock::{ManualClock, WallTime};
+
+    fn polls_until_done(clock: &ManualClock, pacer: &Pacer, per_block: Duration, blocks: u32) -> u32 {
+        let mut work = pin!(async {
+            let mut slice = pacer.slice();
+            for _ in 0..blocks {
+                clock.advance(per_block);
+                slice.checkpoint().await;
+            }
+        });
+        let mut polls = 1;
+        while work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            polls += 1;
+        }
+        polls
+    }
+
+    #[test]
+    fn work_gives_way_after_each_slice_and_more_often_beside_clients() {
+        let clock = ManualClock::new(WallTime::default());
+        let pacer = Pacer::new(clock.clone());
+        pacer.set_urgency(Urgency::High);
+        let block = Duration::from_micros(25);
+        assert_eq!(polls_until_done(&clock, &pacer, block, 40), 3, "1 ms of work is two slices of 500 us");
+        assert_eq!(pacer.stats().longest_ns, 500_000);
+        pacer.note_served();
+        assert_eq!(polls_until_done(&clock, &pacer, block, 20), 11, "0.5 ms of work beside clients is ten slices");
+        pacer.set_urgency(Urgency::Low);
+        pacer.note_served();
+        assert_eq!(polls_until_done(&clock, &pacer, block, 20), 41, "others get four turns where there is time");
+    }
+
+    #[test]
+    fn work_gives_way_where_time_stands_still() {
+        let clock = ManualClock::new(WallTime::default());
+        let pacer = Pacer::new(clock.clone());
+        pacer.set_urgency(Urgency::High);
+        assert_eq!(polls_until_done(&clock, &pacer, Duration::ZERO, 640), 11);
+    }
+}

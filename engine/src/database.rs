@@ -1,0 +1,490 @@
+//! The engine as a library: one journal, some partitions, one thread. No Raft, no network.
+//!
+//! ```text
+//! open -> send, append_inbox, trim_inbox ... -> commit -> newest, range, message, inbox, subscribe -> close
+//! ```
+//!
+//! What is queued joins the open batch; [`Database::commit`] makes all of it durable with one write. While that write is
+//! on its way, the commands of the commit before are applied: a read first applies what is durable and not applied yet.
+//! So reads see every commit that has returned, and no other.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | here | options, opening, queueing, commit, reads |
+//! | `upkeep` | the background: journal, flushes, merges; stalls |
+//! | [`subscribe`] | committed messages as they are applied, for each who asks |
+//!
+//! Invariants
+//! - What [`Database::commit`] returned `Ok` for survives any crash.
+//! - Commands are applied in the order in which they were queued, per partition.
+//! - One process has a directory: take [`crate::env::lock::DirLock`] first.
+
+pub mod subscribe;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+
+use core::cell::{Cell, RefCell};
+use std::{collections::VecDeque, path::PathBuf, rc::Rc};
+
+use bytes::Bytes;
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId, limits::BODY_BYTES_MAX};
+
+use self::subscribe::{Subscribers, Subscription};
+use crate::{
+    background::PacerStats,
+    env::{
+        Clock, Disk, Instant,
+        executor::{Signal, Turn},
+    },
+    error::{Error, Result},
+    ids::{LogIndex, PartitionId, Term},
+    journal::{Journal, JournalConfig, JournalStats, RecoveryReport},
+    limits::{ENTRY_BYTES_MAX, WINDOW_MS},
+    memory::{MEMORY_BYTES, MemoryStats},
+    message::StoredMessage,
+    partition::{
+        MessagePage, Partition,
+        command::{Command, InboxAppend, Progress},
+        effect::{Effects, Outcome},
+        inbox::InboxEntry,
+        retention::Retention,
+    },
+    table::cache::BlockCacheStats,
+    tree::{Shared, TreeConfig, TreeStats},
+};
+
+/// Bytes of log that are read at a time when a database is opened.
+const RECOVERY_READ_BYTES: usize = 4 * 1024 * 1024;
+/// The only term there is without elections.
+const TERM: Term = Term::new(1);
+
+/// How a database is laid out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Partitions; fixed when the directory is first used.
+    pub partitions: u32,
+    /// Memory for memtables and caches, bytes.
+    pub memory_bytes: usize,
+    /// Milliseconds of creation time that share message files.
+    pub window_ms: u64,
+    /// The journal's layout; `dir` is set by [`Database::open`].
+    pub journal: JournalConfig,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let journal = JournalConfig::new(PathBuf::new());
+        Self { partitions: 1, memory_bytes: MEMORY_BYTES, window_ms: WINDOW_MS, journal }
+    }
+}
+
+/// What opening a database found.
+#[derive(Clone, Debug)]
+pub struct OpenReport {
+    /// What the journal's recovery found.
+    pub journal: RecoveryReport,
+    /// Entries that were in the journal and not in files.
+    pub applied_entries: u64,
+}
+
+/// A message to store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// From which device.
+    pub sender: DeviceAddress,
+    /// To whom: with the sender's user it names the chat.
+    pub to: UserId,
+    /// The device's own number for it: a repetition with the same number is not stored twice.
+    pub client_seq: ClientSeq,
+    /// At most [`BODY_BYTES_MAX`].
+    pub body: Bytes,
+}
+
+/// Where the outcome of a queued command will be.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    outcome: Rc<RefCell<Option<Outcome>>>,
+}
+
+/// Counters of a database.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// The journal's.
+    pub journal: JournalStats,
+    /// Of the files, over all partitions.
+    pub tree: TreeStats,
+    /// Bytes written to journal, files and manifests since it was opened.
+    pub bytes_written_total: u64,
+    /// What is used of the memory.
+    pub memory: MemoryStats,
+    /// Blocks found in the cache, and read.
+    pub blocks: BlockCacheStats,
+    /// Tables that are open.
+    pub tables_open: usize,
+    /// What background work took.
+    pub background: PacerStats,
+    /// Commits that had to wait for a flush.
+    pub stalls: u64,
+    /// How long they waited, nanoseconds.
+    pub stalled_ns: u64,
+}
+
+/// A database. Cheap to clone; clones share it. Belongs to one thread.
+pub struct Database<D: Disk, C: Clock> {
+    inner: Rc<Inner<D, C>>,
+}
+
+struct Inner<D: Disk, C: Clock> {
+    clock: C,
+    journal: Journal<D>,
+    partitions: Vec<Partition<D>>,
+    shared: Shared<D::File>,
+    queues: RefCell<Vec<Queue>>,
+    /// Durable and not applied: partition, entry, and who waits for its commands.
+    durable: RefCell<VecDeque<Entry>>,
+    committing: Turn,
+    applying: Turn,
+    subscribers: Subscribers,
+    /// Something was committed, applied, flushed or closed.
+    changed: Signal,
+    closing: Cell<bool>,
+    stalls: Cell<(u64, u64)>,
+    /// When files were last looked through for those that every device has.
+    swept: Cell<Instant>,
+}
+
+/// Commands of a partition that wait for the next commit.
+#[derive(Default)]
+struct Queue {
+    /// Whole entries, then the open one.
+    full: Vec<(Vec<u8>, Vec<Option<Ticket>>)>,
+    open: Vec<u8>,
+    tickets: Vec<Option<Ticket>>,
+    last: LogIndex,
+}
+
+struct Entry {
+    partition: usize,
+    index: LogIndex,
+    payload: Bytes,
+    tickets: Vec<Option<Ticket>>,
+}
+
+impl<D: Disk, C: Clock> Clone for Database<D, C> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<D: Disk, C: Clock> Database<D, C> {
+    /// Opens the database in a directory, or begins one. What the journal has and the files have not is applied.
+    ///
+    /// # Errors
+    /// Damage of the journal, of a manifest or of a file that was needed; `Io`, `NoSpace`.
+    ///
+    /// # Panics
+    /// Without a partition.
+    pub async fn open(disk: D, clock: C, dir: PathBuf, options: Options) -> Result<(Self, OpenReport)> {
+        assert!(options.partitions > 0, "a database has a partition");
+        let shared = Shared::new(options.memory_bytes, clock.clone());
+        disk.create_dir_all(&dir).await?;
+        let config = JournalConfig { dir: dir.join("journal"), ..options.journal };
+        let (journal, recovered) = Journal::open(disk.clone(), config).await?;
+        let mut partitions = Vec::new();
+        let mut queues = Vec::new();
+        let mut applied_entries = 0;
+        for number in 0..options.partitions {
+            let id = PartitionId::new(number);
+            let dir = dir.join(format!("partition-{number:05}"));
+            disk.create_dir_all(&dir).await?;
+            let config = TreeConfig { window_ms: options.window_ms };
+            let partition = Partition::open(disk.clone(), dir, id, config, shared.clone()).await?;
+            if let Some(found) = recovered.partitions.get(&id) {
+                if found.last > partition.applied() && found.first > partition.applied().next() {
+                    let reason = format!("it begins with entry {}, after {}", found.first, partition.applied());
+                    return Err(Error::DamagedFile { path: PathBuf::from("journal"), reason });
+                }
+                if LogIndex::ZERO < found.last && found.last < partition.applied() {
+                    journal.restart(id, partition.applied());
+                }
+            }
+            let mut effects = Effects::default();
+            loop {
+                let entries = journal.read(id, partition.applied().next(), RECOVERY_READ_BYTES).await?;
+                if entries.is_empty() {
+                    break;
+                }
+                for entry in entries {
+                    partition.apply_entry(entry.index, entry.term, entry.payload, &mut effects).await?;
+                    effects.clear();
+                    applied_entries += 1;
+                }
+                partition.evict();
+                if partition.exceeds_memory() {
+                    let report = partition.flush().await?;
+                    journal.truncate(id, report.applied);
+                }
+            }
+            queues.push(Queue { last: partition.applied(), ..Queue::default() });
+            partitions.push(partition);
+        }
+        disk.sync_dir(&dir).await?;
+        let report = OpenReport { journal: recovered.report, applied_entries };
+        let inner = Inner {
+            clock,
+            journal,
+            partitions,
+            shared,
+            queues: RefCell::new(queues),
+            durable: RefCell::default(),
+            committing: Turn::default(),
+            applying: Turn::default(),
+            subscribers: Subscribers::default(),
+            changed: Signal::default(),
+            closing: Cell::new(false),
+            stalls: Cell::default(),
+            swept: Cell::default(),
+        };
+        Ok((Self { inner: Rc::new(inner) }, report))
+    }
+
+    fn partition_of(&self, placement_hash: u64) -> usize {
+        usize::try_from(placement_hash % self.inner.partitions.len() as u64).expect("below the number of partitions")
+    }
+
+    fn partition(&self, placement_hash: u64) -> &Partition<D> {
+        &self.inner.partitions[self.partition_of(placement_hash)]
+    }
+
+    fn queue(&self, placement_hash: u64, command: &Command, ticket: Option<Ticket>) {
+        let mut queues = self.inner.queues.borrow_mut();
+        let queue = &mut queues[self.partition_of(placement_hash)];
+        let before = queue.open.len();
+        command.encode_into(&mut queue.open);
+        if queue.open.len() > ENTRY_BYTES_MAX {
+            assert!(before > 0, "a command fits into an entry");
+            let begun = queue.open.split_off(before);
+            let whole = core::mem::replace(&mut queue.open, begun);
+            queue.full.push((whole, core::mem::take(&mut queue.tickets)));
+        }
+        queue.tickets.push(ticket);
+    }
+
+    /// Queues a message for the next commit. Its place in the chat is the ticket's outcome then.
+    ///
+    /// # Panics
+    /// If the body is longer than [`BODY_BYTES_MAX`].
+    pub fn send(&self, send: Send) -> Ticket {
+        let Send { sender, to, client_seq, body } = send;
+        assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes is too long", body.len());
+        let chat = ChatId::direct(sender.user, to);
+        let ticket = Ticket { outcome: Rc::default() };
+        let time_ms = self.inner.clock.wall().as_millis();
+        let command = Command::Send { chat, peer: to, sender, client_seq, time_ms, body };
+        self.queue(chat.placement_hash(), &command, Some(ticket.clone()));
+        ticket
+    }
+
+    /// Queues a reference to messages of a chat for a device's inbox. What the inbox has, or had, already is left out.
+    pub fn append_inbox(&self, device: DeviceAddress, chat: ChatId, from: MessageSeq, to: MessageSeq) {
+        let command = Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]);
+        self.queue(device.user.placement_hash(), &command, None);
+    }
+
+    /// Queues a move of a device's watermark: its inbox up to this position is done with.
+    pub fn trim_inbox(&self, device: DeviceAddress, position: u64) {
+        self.queue(device.user.placement_hash(), &Command::TrimInbox { device, position }, None);
+    }
+
+    /// Queues a member's progress in a chat: what everybody has may be deleted, where the retention says so.
+    pub fn advance(&self, progress: Progress) {
+        self.queue(progress.chat.placement_hash(), &Command::Advance(vec![progress]), None);
+    }
+
+    /// Queues a change of retention: of a chat, or of all that have none of their own.
+    pub fn set_retention(&self, chat: Option<ChatId>, retention: Option<Retention>) {
+        let command = Command::SetRetention { chat, retention };
+        match chat {
+            Some(chat) => self.queue(chat.placement_hash(), &command, None),
+            None => (0..self.inner.partitions.len() as u64).for_each(|hash| self.queue(hash, &command, None)),
+        }
+    }
+
+    /// Queues that time has passed: what is older than its retention is deleted.
+    pub fn expire(&self) {
+        let command = Command::Expire { now_ms: self.inner.clock.wall().as_millis() };
+        (0..self.inner.partitions.len() as u64).for_each(|hash| self.queue(hash, &command, None));
+    }
+
+    /// Makes everything queued so far durable, with one write. Waits for a flush where memory or journal are full.
+    ///
+    /// # Errors
+    /// `NoSpace`: what was queued waits, and this may be called again. `Io`, `JournalFailed`: the database must be opened
+    /// again. Damage, where rows had to be loaded to apply the commit before.
+    pub async fn commit(&self) -> Result<()> {
+        let _turn = self.inner.committing.take().await;
+        self.wait_for_room().await?;
+        self.inner.shared.pacer().note_served();
+        let entries = self.take_queued();
+        for Entry { partition, index, payload, .. } in &entries {
+            let id = self.inner.partitions[*partition].id();
+            self.inner.journal.append_entry(id, TERM, *index, payload);
+        }
+        let (committed, applied) = futures_util::future::join(self.write(), self.apply()).await;
+        // What could not be written for lack of space waits in the journal: it will be durable with the next commit.
+        self.inner.durable.borrow_mut().extend(entries);
+        self.inner.changed.notify();
+        committed?;
+        applied
+    }
+
+    async fn write(&self) -> Result<()> {
+        while self.inner.journal.pending_bytes() > 0 {
+            self.inner.journal.commit().await?;
+        }
+        Ok(())
+    }
+
+    fn take_queued(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (partition, queue) in self.inner.queues.borrow_mut().iter_mut().enumerate() {
+            if !queue.open.is_empty() {
+                let open = core::mem::take(&mut queue.open);
+                queue.full.push((open, core::mem::take(&mut queue.tickets)));
+            }
+            for (payload, tickets) in queue.full.drain(..) {
+                queue.last = queue.last.next();
+                entries.push(Entry { partition, index: queue.last, payload: payload.into(), tickets });
+            }
+        }
+        entries
+    }
+
+    /// Applies what is durable.
+    async fn apply(&self) -> Result<()> {
+        let _turn = self.inner.applying.take().await;
+        let mut effects = Effects::default();
+        loop {
+            let next = self.inner.durable.borrow_mut().pop_front();
+            let Some(Entry { partition, index, payload, tickets }) = next else {
+                return Ok(());
+            };
+            let partition = &self.inner.partitions[partition];
+            if let Err(error) = partition.apply_entry(index, TERM, payload.clone(), &mut effects).await {
+                let number = usize::try_from(partition.id().get()).expect("partitions are numbered from 0");
+                self.inner.durable.borrow_mut().push_front(Entry { partition: number, index, payload, tickets });
+                return Err(error);
+            }
+            for (ticket, outcome) in tickets.into_iter().zip(effects.outcomes.drain(..)) {
+                if let Some(ticket) = ticket {
+                    *ticket.outcome.borrow_mut() = Some(outcome);
+                }
+            }
+            self.inner.subscribers.publish(effects.effects.drain(..));
+            partition.evict();
+        }
+    }
+
+    /// The outcome of a queued command; `None` where it is not committed yet.
+    ///
+    /// # Errors
+    /// As reads.
+    pub async fn outcome(&self, ticket: &Ticket) -> Result<Option<Outcome>> {
+        if ticket.outcome.borrow().is_none() {
+            self.apply().await?;
+        }
+        Ok(ticket.outcome.borrow().clone())
+    }
+
+    /// The newest `count_max` messages of a chat, newest first.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn newest(&self, chat: ChatId, count_max: usize) -> Result<Vec<StoredMessage>> {
+        self.apply().await?;
+        self.partition(chat.placement_hash()).newest(chat, MessageSeq::MAX, count_max, usize::MAX).await
+    }
+
+    /// The newest `count_max` messages of a chat below a seq, newest first: the next page of history.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn before(&self, chat: ChatId, seq: MessageSeq, count_max: usize) -> Result<Vec<StoredMessage>> {
+        self.apply().await?;
+        self.partition(chat.placement_hash()).newest(chat, seq.prev(), count_max, usize::MAX).await
+    }
+
+    /// The messages `from..=to` of a chat, ascending, until about `bytes_max` of bodies.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn range(&self, chat: ChatId, from: MessageSeq, to: MessageSeq, bytes_max: usize) -> Result<MessagePage> {
+        self.apply().await?;
+        self.partition(chat.placement_hash()).messages(chat, from, to, bytes_max).await
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn message(&self, chat: ChatId, seq: MessageSeq) -> Result<Option<StoredMessage>> {
+        self.apply().await?;
+        self.partition(chat.placement_hash()).message(chat, seq).await
+    }
+
+    /// Entries of a device's inbox above a position and above its watermark, in order.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn inbox(&self, device: DeviceAddress, position: u64, entries_max: usize) -> Result<Vec<InboxEntry>> {
+        self.apply().await?;
+        self.partition(device.user.placement_hash()).inbox(device, position, entries_max).await
+    }
+
+    /// Committed messages from now on, of one chat or of all.
+    pub fn subscribe(&self, chat: Option<ChatId>) -> Subscription {
+        self.inner.subscribers.add(chat)
+    }
+
+    /// The partitions, for tools and tests.
+    pub fn partitions(&self) -> &[Partition<D>] {
+        &self.inner.partitions
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        let mut tree = TreeStats::default();
+        for partition in &self.inner.partitions {
+            tree += partition.tree().stats();
+        }
+        let journal = self.inner.journal.stats();
+        let (stalls, stalled_ns) = self.inner.stalls.get();
+        Stats {
+            bytes_written_total: journal.bytes
+                + tree.flushed_bytes_total
+                + tree.merged_bytes_total
+                + tree.manifest_bytes_total,
+            journal,
+            tree,
+            memory: self.inner.shared.memory_stats(),
+            blocks: self.inner.shared.block_stats(),
+            tables_open: self.inner.shared.tables_open(),
+            background: self.inner.shared.pacer().stats(),
+            stalls,
+            stalled_ns,
+        }
+    }
+
+    /// Commits and flushes everything, and ends the background.
+    ///
+    /// # Errors
+    /// As [`Self::commit`] and flushes.
+    pub async fn close(self) -> Result<()> {
+        self.commit().await?;
+        self.apply().await?;
+        self.inner.closing.set(true);
+        self.inner.changed.notify();
+        self.flush().await
+    }
+}

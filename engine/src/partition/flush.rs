@@ -1,0 +1,392 @@
+//! What moves rows between memory and files: flush, compaction, and what is kept in memory beside the memtable.
+//!
+//! A flush seals the active layer and writes it in order of keys. Nothing of it is done in one go: keys are sorted shard
+//! by shard and merged while they are written, and what was written is dropped shard by shard. The rows of the sealed
+//! layer stay known afterwards, without being copied: the layer becomes the newer generation of clean rows.
+//!
+//! Invariants
+//! - One flush at a time; the sealed layer stays readable until its files are part of the tree.
+//! - What is dead when it is written, or merged, is left out: the command that killed it is durable before it is applied,
+//!   so a replay kills it again.
+
+use core::{cell::Cell, cmp::Reverse, hash::Hash};
+use std::{collections::BinaryHeap, rc::Rc};
+
+use columba_wire::{ChatId, MessageSeq};
+
+use super::{
+    Partition, State,
+    chat::{Chat, Pending},
+    dedup::Sender,
+    inbox::{Inbox, InboxChat, encode_entry, entry_key, parse_entry_key},
+    receipt::Member,
+    retention::Floor,
+    rows::{Layer, Row, file_key},
+    sharded::ShardedMap,
+    store::Inner,
+    user::{Device, Handle, LastSeen, User},
+};
+use crate::{
+    background::Slice,
+    env::Disk,
+    error::Result,
+    ids::{FileId, LogIndex},
+    limits::MEMTABLE_BYTES_MAX,
+    table::{chats::ChatRange, meta::Class},
+    tree::{Compacted, FlushWriter, Keep, TreeMeta, plan::Plan},
+};
+
+/// Rows up to which a flushed layer is copied into the clean ones; a larger one takes their place.
+const KEEP_BY_COPY_ROWS: usize = 4096;
+/// Inbox entries dropped between two checkpoints.
+const DROP_ENTRIES: usize = 512;
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushReport {
+    /// Every entry up to here is in files now: the journal may forget it.
+    pub applied: LogIndex,
+}
+
+impl<D: Disk> Partition<D> {
+    /// Bytes of what is applied and not sealed.
+    pub fn active_bytes(&self) -> usize {
+        self.inner.usage.active.get()
+    }
+
+    /// Whether the active layer has reached its size.
+    pub fn wants_flush(&self) -> bool {
+        !self.is_flushing() && self.active_bytes() >= MEMTABLE_BYTES_MAX
+    }
+
+    /// Whether memtables have reached what the core's budget allows: a start flushes then, before it applies more.
+    pub fn exceeds_memory(&self) -> bool {
+        let memory = self.inner.tree.shared().memory();
+        self.wants_flush() || memory.active() >= memory.seal_at()
+    }
+
+    /// Whether a flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.inner.state.borrow().sealed.is_some()
+    }
+
+    /// Whether anything is applied and not in files.
+    pub fn is_dirty(&self) -> bool {
+        self.applied() > self.flushed().0
+    }
+
+    /// Writes what was applied so far to new files. Applies go on meanwhile. After an error the flush may be tried
+    /// again: the sealed layer is kept, and joins the next try.
+    ///
+    /// # Errors
+    /// `NoSpace` or `Io`; nothing is lost.
+    ///
+    /// # Panics
+    /// If a flush is under way.
+    pub async fn flush(&self) -> Result<FlushReport> {
+        let (sealed, meta) = {
+            let mut state = self.inner.state.borrow_mut();
+            assert!(state.sealed.is_none(), "partition {}: one flush at a time", self.inner.id);
+            let sealed = Rc::new(core::mem::take(&mut state.active));
+            state.sealed = Some(Rc::clone(&sealed));
+            let extra = state.settings.encode();
+            (sealed, TreeMeta { applied: state.applied, applied_term: state.applied_term, extra })
+        };
+        self.account();
+        self.inner.tree.shared().rebalance();
+        let applied = meta.applied;
+        let written = self.inner.tree.flush(meta, async |writer| write_layer(&self.inner, &sealed, writer).await).await;
+        let discarded = {
+            let mut state = self.inner.state.borrow_mut();
+            state.seals += 1;
+            state.sealed = None;
+            let layer = Rc::try_unwrap(sealed).ok().expect("no read holds a layer across a wait");
+            if written.is_ok() {
+                state.keep_clean(layer, self.inner.tree.shared().memory().rows_max())
+            } else {
+                state.unseal(layer);
+                Vec::new()
+            }
+        };
+        self.account();
+        self.inner.discarded.borrow_mut().extend(discarded);
+        self.free_discarded().await;
+        self.inner.tree.shared().rebalance();
+        written.map(|()| FlushReport { applied })
+    }
+
+    /// Whether there is a file to drop, or files to merge.
+    pub fn wants_compaction(&self) -> bool {
+        !self.inner.tree.is_merging() && self.inner.tree.plan(self.dead_before_ms()).is_some()
+    }
+
+    fn dead_before_ms(&self) -> u64 {
+        self.settings().expired_before_every_chat_ms()
+    }
+
+    /// Carries out the next step of compaction: drops files that are past retention, or merges some; inbox entries below
+    /// their watermark and dead messages are dropped on the way. Nothing to do where no step is due.
+    ///
+    /// # Errors
+    /// Damage (the file is quarantined), `NoSpace`, `Io`; nothing is lost.
+    ///
+    /// # Panics
+    /// If a step is under way.
+    pub async fn compact(&self) -> Result<Compacted> {
+        let Some(plan) = self.inner.tree.plan(self.dead_before_ms()) else {
+            return Ok(Compacted::default());
+        };
+        let keep = Living { inner: &*self.inner, floor: Cell::new(None) };
+        self.inner.tree.compact(&plan, &keep).await
+    }
+
+    /// Whether some chat keeps messages until they are delivered: then [`Self::sweep`] may find files to drop.
+    pub fn wants_sweep(&self) -> bool {
+        self.settings().may_delete_delivered() && self.inner.tree.files_of(Class::Messages) > 0
+    }
+
+    /// Looks at the message file with the lowest id above `after`: where every message of it is at or below what all
+    /// devices of its chat have, the file is dropped, unread. Returns the file, and whether it was dropped; `None` behind
+    /// the last one.
+    ///
+    /// Cost: the file's list of chats, and a row for each chat up to the first that still needs something.
+    ///
+    /// # Errors
+    /// Damage, `Io`; nothing is lost.
+    pub async fn sweep(&self, after: FileId) -> Result<Option<(FileId, bool)>> {
+        let Some((file, chats)) = self.inner.tree.chats_of_next(after).await? else {
+            return Ok(None);
+        };
+        let mut slice = self.inner.tree.shared().pacer().slice();
+        for ChatRange { chat, last, .. } in chats {
+            let known = self.inner.state.borrow().lookup::<Chat>(&chat).map(|row| row.map(|row| row.deleted_up_to));
+            let deleted_up_to = match known {
+                Some(row) => row,
+                // Read past the rows in memory: a sweep must not push out what sends need.
+                None => match self.inner.tree.get(&file_key::<Chat>(&chat)).await? {
+                    Some(row) => Some(Chat::decode(row)?.deleted_up_to),
+                    None => None,
+                },
+            };
+            if deleted_up_to.is_none_or(|up_to| up_to < last) {
+                return Ok(Some((file, false)));
+            }
+            slice.checkpoint().await;
+        }
+        if self.inner.tree.is_merging() {
+            return Ok(Some((file, false)));
+        }
+        let keep = Living { inner: &*self.inner, floor: Cell::new(None) };
+        self.inner.tree.compact(&Plan::Drop(vec![file]), &keep).await?;
+        Ok(Some((file, true)))
+    }
+
+    /// Says what this partition uses of the core's memory.
+    pub(super) fn account(&self) {
+        let state = self.inner.state.borrow();
+        let usage = &self.inner.usage;
+        usage.active.set(state.active.bytes());
+        usage.sealed.set(state.sealed.as_ref().map_or(0, |sealed| sealed.bytes()));
+        usage.rows.set(state.clean.bytes() + state.older.bytes());
+    }
+
+    /// Frees what [`Self::evict`] and flushes have discarded, in slices. Part of a flush; to be called now and then.
+    pub async fn free_discarded(&self) {
+        let mut slice = self.inner.tree.shared().pacer().slice();
+        loop {
+            let next = self.inner.discarded.borrow_mut().pop();
+            let Some(layer) = next else {
+                return;
+            };
+            free(layer, &mut slice).await;
+        }
+    }
+
+    /// Drops rows kept from files where there are too many. To be called between applies.
+    pub fn evict(&self) {
+        let rows_max = self.inner.tree.shared().memory().rows_max();
+        if self.inner.usage.rows.get() > rows_max {
+            let mut state = self.inner.state.borrow_mut();
+            let state = &mut *state;
+            let mut discarded = self.inner.discarded.borrow_mut();
+            discarded.push(core::mem::replace(&mut state.older, core::mem::take(&mut state.clean)));
+            if state.older.bytes() > rows_max {
+                discarded.push(core::mem::take(&mut state.older));
+            }
+            state.seals += 1;
+            self.inner.usage.rows.set(state.clean.bytes() + state.older.bytes());
+        }
+    }
+}
+
+/// Keys of a map in ascending order: sorted shard by shard, merged as they are taken.
+struct SortedKeys<K> {
+    shards: Vec<std::vec::IntoIter<K>>,
+    next: BinaryHeap<Reverse<(K, usize)>>,
+}
+
+impl<K: Copy + Ord + Eq + Hash> SortedKeys<K> {
+    async fn of<V>(map: &ShardedMap<K, V>, slice: &mut Slice) -> Self {
+        let mut shards = Vec::new();
+        let mut next = BinaryHeap::new();
+        for (n, shard) in map.shards().enumerate() {
+            let mut keys = Vec::with_capacity(shard.len());
+            keys.extend(shard.keys().copied());
+            keys.sort_unstable();
+            let mut keys = keys.into_iter();
+            next.extend(keys.next().map(|key| Reverse((key, n))));
+            shards.push(keys);
+            slice.checkpoint().await;
+        }
+        Self { shards, next }
+    }
+}
+
+impl<K: Copy + Ord> Iterator for SortedKeys<K> {
+    type Item = K;
+
+    fn next(&mut self) -> Option<K> {
+        let mut top = self.next.peek_mut()?;
+        let Reverse((key, shard)) = *top;
+        match self.shards[shard].next() {
+            Some(following) => *top = Reverse((following, shard)),
+            None => {
+                std::collections::binary_heap::PeekMut::pop(top);
+            }
+        }
+        Some(key)
+    }
+}
+
+async fn write_layer<D: Disk>(inner: &Inner<D>, layer: &Layer, writer: &mut FlushWriter<'_, D>) -> Result<()> {
+    let floor = |chat| inner.state.borrow().floor(chat).unwrap_or_default();
+    for chat in SortedKeys::of(layer.messages.runs(), writer.slice()).await {
+        let run = layer.messages.runs().get(&chat).expect("the chat is from this map");
+        let floor = floor(chat);
+        for message in run.iter().filter(|message| !floor.is_dead(message.seq, message.time_ms)) {
+            writer.message(chat, message).await?;
+        }
+    }
+    for (device, entry) in layer.inbox_entries.iter() {
+        let is_read = entry.position <= inner.state.borrow().inbox_head(device);
+        if !is_read {
+            writer.inbox(&entry_key(device, entry.position), &encode_entry(entry)).await?;
+        }
+    }
+    // In order of kinds, which is the order of keys.
+    write_rows::<User, D>(layer, writer).await?;
+    write_rows::<Handle, D>(layer, writer).await?;
+    write_rows::<Device, D>(layer, writer).await?;
+    write_rows::<LastSeen, D>(layer, writer).await?;
+    write_rows::<Chat, D>(layer, writer).await?;
+    write_rows::<Sender, D>(layer, writer).await?;
+    write_rows::<Member, D>(layer, writer).await?;
+    write_rows::<Pending, D>(layer, writer).await?;
+    write_rows::<Inbox, D>(layer, writer).await?;
+    write_rows::<InboxChat, D>(layer, writer).await
+}
+
+async fn write_rows<R: Row, D: Disk>(layer: &Layer, writer: &mut FlushWriter<'_, D>) -> Result<()> {
+    let map = R::map(layer);
+    if map.len() == 0 {
+        return Ok(());
+    }
+    let mut value = Vec::new();
+    for key in SortedKeys::of(map, writer.slice()).await {
+        let row = map.get(&key).expect("the key is from this map");
+        value.clear();
+        if let Some(row) = row {
+            row.encode(&mut value);
+        }
+        writer.state(&file_key::<R>(&key), row.is_some().then_some(&value)).await?;
+    }
+    Ok(())
+}
+
+/// Frees a layer piece by piece.
+async fn free(mut layer: Layer, slice: &mut Slice) {
+    for shard in core::mem::take(&mut layer.messages).into_runs().into_shards() {
+        drop(shard);
+        slice.checkpoint().await;
+    }
+    while layer.inbox_entries.drop_some(DROP_ENTRIES) {
+        slice.checkpoint().await;
+    }
+    drop_rows::<User>(&mut layer, slice).await;
+    drop_rows::<Handle>(&mut layer, slice).await;
+    drop_rows::<Device>(&mut layer, slice).await;
+    drop_rows::<LastSeen>(&mut layer, slice).await;
+    drop_rows::<Chat>(&mut layer, slice).await;
+    drop_rows::<Sender>(&mut layer, slice).await;
+    drop_rows::<Member>(&mut layer, slice).await;
+    drop_rows::<Pending>(&mut layer, slice).await;
+    drop_rows::<Inbox>(&mut layer, slice).await;
+    drop_rows::<InboxChat>(&mut layer, slice).await;
+}
+
+async fn drop_rows<R: Row>(layer: &mut Layer, slice: &mut Slice) {
+    for shard in core::mem::take(R::map_mut(layer)).into_shards() {
+        drop(shard);
+        slice.checkpoint().await;
+    }
+}
+
+/// What of the files is alive, by the state of now.
+struct Living<'a, D: Disk> {
+    inner: &'a Inner<D>,
+    /// The floor of the chat that was asked about last: a file has a chat's messages side by side.
+    floor: Cell<Option<(ChatId, Floor)>>,
+}
+
+impl<D: Disk> Keep for Living<'_, D> {
+    fn keeps_message(&self, chat: ChatId, seq: MessageSeq, time_ms: u64) -> bool {
+        let floor = match self.floor.get() {
+            Some((known, floor)) if known == chat => floor,
+            _ => {
+                // Where the chat is not in memory its messages are kept: a later merge will drop them.
+                let floor = self.inner.state.borrow().floor(chat).unwrap_or_default();
+                self.floor.set(Some((chat, floor)));
+                floor
+            }
+        };
+        !floor.is_dead(seq, time_ms)
+    }
+
+    fn keeps_inbox(&self, key: &[u8]) -> bool {
+        // Where the watermark is not in memory the entry is kept: a later merge will drop it.
+        parse_entry_key(key).is_none_or(|(device, position)| position > self.inner.state.borrow().inbox_head(device))
+    }
+}
+
+impl State {
+    /// A device's watermark; 0 where it is not in memory.
+    pub(super) fn inbox_head(&self, device: columba_wire::DeviceAddress) -> u64 {
+        self.lookup::<Inbox>(&device).flatten().map_or(0, |inbox| inbox.head)
+    }
+
+    /// Flushed rows are true of the files now, and stay known: a few are copied, a layer of many becomes the newer
+    /// generation. Returns what is not needed any more.
+    fn keep_clean(&mut self, mut sealed: Layer, rows_max: usize) -> Vec<Layer> {
+        let written = sealed.take_unkeyed();
+        let mut dropped = vec![written];
+        if sealed.rows() <= KEEP_BY_COPY_ROWS {
+            self.clean.absorb(sealed);
+        } else {
+            dropped.push(core::mem::replace(&mut self.older, core::mem::replace(&mut self.clean, sealed)));
+        }
+        if self.clean.bytes() + self.older.bytes() > rows_max {
+            dropped.push(core::mem::take(&mut self.older));
+        }
+        if self.clean.bytes() > rows_max {
+            dropped.push(core::mem::take(&mut self.clean));
+        }
+        dropped
+    }
+
+    /// A flush failed: what was sealed goes back under what was applied since.
+    fn unseal(&mut self, mut sealed: Layer) {
+        let newer = core::mem::take(&mut self.active);
+        sealed.absorb(newer);
+        self.active = sealed;
+    }
+}

@@ -1,0 +1,142 @@
+//! A memtable to new files: one of inbox entries, one of state rows, and one of messages per window of time.
+//!
+//! Invariants
+//! - Either all files of a flush become live, together with the applied index, or none does.
+
+use std::collections::BTreeMap;
+
+use columba_wire::ChatId;
+
+use super::{Tree, TreeMeta};
+use crate::{
+    background::Slice,
+    env::Disk,
+    error::Result,
+    ids::{FileId, LogIndex},
+    message::StoredMessage,
+    table::{
+        meta::{Class, FileMeta},
+        writer::{FileKind, TableWriter},
+    },
+};
+
+/// The files of a flush, being written. Each class is pushed in ascending order; classes may be mixed.
+pub struct FlushWriter<'a, D: Disk> {
+    tree: &'a Tree<D>,
+    kind: FileKind,
+    messages: BTreeMap<u64, TableWriter<D::File>>,
+    inbox: Option<TableWriter<D::File>>,
+    state: Option<TableWriter<D::File>>,
+    begun: Vec<FileId>,
+    slice: Slice,
+}
+
+impl<D: Disk> FlushWriter<'_, D> {
+    /// The slice in which this is written.
+    pub fn slice(&mut self) -> &mut Slice {
+        &mut self.slice
+    }
+
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub async fn message(&mut self, chat: ChatId, message: &StoredMessage) -> Result<()> {
+        let window = message.time_ms / self.tree.config().window_ms;
+        if !self.messages.contains_key(&window) {
+            let kind = FileKind { class: Class::Messages, window, ..self.kind.clone() };
+            let writer = self.begin(kind).await?;
+            self.messages.insert(window, writer);
+        }
+        let writer = self.messages.get_mut(&window).expect("it was there or was just made");
+        writer.push_message(chat, message, &mut self.slice).await
+    }
+
+    /// Adds an inbox entry.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub async fn inbox(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if self.inbox.is_none() {
+            self.inbox = Some(self.begin(FileKind { class: Class::Inbox, ..self.kind.clone() }).await?);
+        }
+        let writer = self.inbox.as_mut().expect("it was there or was just made");
+        writer.push(key, Some(value), &mut self.slice).await
+    }
+
+    /// Adds a state row; `None` is a deletion marker.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`.
+    pub async fn state(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
+        if self.state.is_none() {
+            self.state = Some(self.begin(FileKind { class: Class::State, ..self.kind.clone() }).await?);
+        }
+        let writer = self.state.as_mut().expect("it was there or was just made");
+        writer.push(key, value, &mut self.slice).await
+    }
+
+    async fn begin(&mut self, kind: FileKind) -> Result<TableWriter<D::File>> {
+        let id = self.tree.take_file_id();
+        self.begun.push(id);
+        self.tree.create_table(id, kind).await
+    }
+
+    async fn finish(&mut self) -> Result<Vec<FileMeta>> {
+        let mut written = Vec::new();
+        let messages = core::mem::take(&mut self.messages).into_values();
+        for writer in messages.chain(self.inbox.take()).chain(self.state.take()) {
+            written.push(writer.finish(&[], &mut self.slice).await?);
+        }
+        Ok(written)
+    }
+}
+
+impl<D: Disk> Tree<D> {
+    /// Writes what `fill` pushes to new files that are newer than all others, and moves the meta with them. Without
+    /// rows only the meta moves.
+    ///
+    /// # Errors
+    /// `NoSpace`, `Io`: nothing has changed.
+    ///
+    /// # Panics
+    /// If a flush is under way, or keys do not ascend.
+    pub async fn flush(
+        &self,
+        meta: TreeMeta,
+        fill: impl AsyncFnOnce(&mut FlushWriter<'_, D>) -> Result<()>,
+    ) -> Result<()> {
+        let _flushing = self.begin_flush();
+        let kind = FileKind {
+            class: Class::State,
+            level: 0,
+            window: 0,
+            applied_low: LogIndex::new(self.meta().applied.get() + 1),
+            applied_high: meta.applied,
+            term: meta.applied_term,
+        };
+        assert!(meta.applied >= self.meta().applied, "a flush does not go back");
+        let mut writer = FlushWriter {
+            tree: self,
+            kind,
+            messages: BTreeMap::new(),
+            inbox: None,
+            state: None,
+            begun: Vec::new(),
+            slice: self.shared().pacer().slice(),
+        };
+        let written = match fill(&mut writer).await {
+            Ok(()) => writer.finish().await,
+            Err(error) => Err(error),
+        };
+        let begun = core::mem::take(&mut writer.begun);
+        drop(writer);
+        match written {
+            Ok(written) => self.replace(&[], written, Some(meta)).await,
+            Err(error) => {
+                self.remove_files(&begun).await;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What background work is due: decisions of a core over its partitions, for every driver the same.
+//!
+//! | due | when |
+//! |---|---|
+//! | flush | a memtable is full; the core's memtables together are, then the largest; the journal is long, then the one that keeps its oldest segment |
+//! | compaction | a partition has a plan; those with most files of level 0 first |
+//!
+//! A driver that has timers also flushes what is old (`MEMTABLE_AGE_MAX_MS`), so that a start has little to apply again.
+//!
+//! Invariants
+//! - A partition is flushed by one flush and merged by one merge at a time; both may go on beside each other.
+
+use crate::{
+    background::Urgency,
+    env::Disk,
+    journal::Journal,
+    limits::{SEGMENTS_FLUSH_AT, SEGMENTS_MAX, STATE_FILES_AT},
+    memory::Memory,
+    partition::Partition,
+    tree::Shared,
+};
+
+/// The partition that should be flushed next.
+pub fn flush_due<'a, D: Disk>(
+    partitions: impl Iterator<Item = &'a Partition<D>> + Clone,
+    journal: &Journal<D>,
+    memory: &Memory,
+) -> Option<&'a Partition<D>> {
+    let idle = partitions.filter(|partition| !partition.is_flushing() && partition.is_dirty());
+    if let Some(full) = idle.clone().find(|partition| partition.wants_flush()) {
+        return Some(full);
+    }
+    if memory.active() >= memory.seal_at()
+        && let Some(largest) = idle.clone().max_by_key(|partition| partition.active_bytes())
+    {
+        return Some(largest);
+    }
+    let pinning = journal.pinning().filter(|_| journal.segments_in_use() >= SEGMENTS_FLUSH_AT)?;
+    idle.clone().find(|partition| partition.id() == pinning)
+}
+
+/// The partition whose files should be merged or dropped next, but for those that `skips` names.
+pub fn compaction_due<'a, D: Disk>(
+    partitions: impl Iterator<Item = &'a Partition<D>>,
+    skips: impl Fn(&Partition<D>) -> bool,
+) -> Option<&'a Partition<D>> {
+    let due = partitions.filter(|partition| !skips(partition) && partition.wants_compaction());
+    due.max_by_key(|partition| (partition.tree().stats().level_0, core::cmp::Reverse(partition.id())))
+}
+
+/// How urgent background work is.
+pub fn urgency<'a, D: Disk>(
+    partitions: impl Iterator<Item = &'a Partition<D>>,
+    journal: &Journal<D>,
+    shared: &Shared<D::File>,
+) -> Urgency {
+    let memory = shared.memory();
+    let level_0 = partitions.map(|partition| partition.tree().stats().level_0).max().unwrap_or_default();
+    // Three quarters of the way to where writes wait.
+    let pressed = memory.active() + memory.sealed() >= memory.stall_at() / 4 * 3
+        || journal.segments_in_use() >= SEGMENTS_MAX / 4 * 3
+        || level_0 >= STATE_FILES_AT * 3;
+    if pressed {
+        Urgency::High
+    } else if memory.sealed() > 0 && memory.active() >= memory.seal_at() / 2 || level_0 > STATE_FILES_AT {
+        Urgency::Normal
+    } else {
+        Urgency::Low
+    }
+}
