@@ -59,7 +59,11 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 partition.free_discarded().await;
             }
             let memory = self.shared.memory();
-            let due = upkeep::flush_due(self.partitions.values(), &self.journal, memory)
+            // One that found no space is tried until there is some: till then nothing new is taken.
+            let blocked_on = self.state.borrow().flush_blocked_on;
+            let due = blocked_on
+                .and_then(|id| self.partitions.get(&id))
+                .or_else(|| upkeep::flush_due(self.partitions.values(), &self.journal, memory))
                 .or_else(|| self.aged(&mut dirty_since));
             match due {
                 Some(partition) => self.flush(partition, &mut blocked).await?,
@@ -182,7 +186,14 @@ impl<D: Disk, C: Clock> Core<D, C> {
 
     async fn flush(&self, partition: &Partition<D>, blocked: &mut bool) -> Result<()> {
         let flushed = partition.flush().await;
-        self.state.borrow_mut().flush_is_blocked = matches!(flushed, Err(columba_engine::Error::NoSpace { .. }));
+        {
+            let mut state = self.state.borrow_mut();
+            if matches!(flushed, Err(columba_engine::Error::NoSpace { .. })) {
+                state.flush_blocked_on.get_or_insert(partition.id());
+            } else if state.flush_blocked_on == Some(partition.id()) {
+                state.flush_blocked_on = None;
+            }
+        }
         match flushed {
             Ok(report) => {
                 self.journal.truncate(partition.id(), report.applied);

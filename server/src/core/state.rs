@@ -140,8 +140,8 @@ pub(crate) struct CoreState<D: Disk> {
     pub(crate) room: u64,
     /// Memtables have reached their bound.
     pub(crate) memory_is_full: bool,
-    /// The last flush found no space.
-    pub(crate) flush_is_blocked: bool,
+    /// A partition whose flush found no space, until it does.
+    pub(crate) flush_blocked_on: Option<PartitionId>,
     segment_bytes: u64,
     pub(crate) shutting_down: bool,
     pub(crate) flush_requested: bool,
@@ -202,7 +202,7 @@ impl<D: Disk> CoreState<D> {
             next_tick: now + TIMEOUT_MAX,
             room: u64::MAX,
             memory_is_full: false,
-            flush_is_blocked: false,
+            flush_blocked_on: None,
             segment_bytes: options.segment_bytes,
             shutting_down: false,
             flush_requested: false,

@@ -57,15 +57,15 @@ impl<D: Disk> CoreState<D> {
         if self.shutting_down {
             return Some(Code::Unavailable);
         }
-        if !self.has_room_for_clients() || self.memory_is_full && self.flush_is_blocked {
+        if !self.has_room_for_clients() {
             return Some(Code::NoSpace);
         }
         self.memory_is_full.then_some(Code::Overloaded)
     }
 
-    /// Whether the journal has room for what clients ask.
+    /// Whether journal and disk have room for what clients ask.
     pub(crate) fn has_room_for_clients(&self) -> bool {
-        self.room >= self.segment_bytes / JOURNAL_ROOM_SENDS_PART
+        self.flush_blocked_on.is_none() && self.room >= self.segment_bytes / JOURNAL_ROOM_SENDS_PART
     }
 
     pub(crate) fn refuse_send(&mut self, request: &SendRequest, code: Code) {
