@@ -1,9 +1,10 @@
-//! Load generator, floors and journal benchmark of Columba.
+//! Load generator, floors, journal and engine benchmarks of Columba.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`deliver`] | `columba-bench deliver`: a real node under load, beside its floors, run by run |
 //! | [`journal`] | `columba-bench journal`: a journal commit against one raw durable write of the same size |
+//! | [`engine`] | `columba-bench engine`: storage engines on one chat workload, side by side |
 //! | [`load`] | lean clients over WebSocket, TLS WebSocket and QUIC; open-loop latency, closed-window throughput |
 //! | [`echo`] | the floor's server: the same transports and frames, with nothing (or one raw write) behind them |
 //! | [`raw`] | the floor's disk: `O_DIRECT`, one `RWF_DSYNC` write into a zeroed file |
@@ -24,6 +25,7 @@
 mod clock;
 mod deliver;
 mod echo;
+mod engine;
 mod journal;
 mod load;
 mod node;
@@ -46,15 +48,22 @@ enum Command {
     Deliver(deliver::Options),
     /// Journal commits against raw durable writes of the same size.
     Journal(journal::Options),
+    /// Storage engines on one chat workload: RocksDB, Fjall, and plain logs as floors.
+    Engine(Box<engine::Options>),
     /// The floor's server; started by `deliver`.
     #[command(hide = true)]
     EchoServer(echo::Options),
+    /// One engine, one measurement; started by `engine`.
+    #[command(hide = true)]
+    EnginePhase(engine::child::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Deliver(options) => deliver::run(&options),
         Command::Journal(options) => journal::run(&options),
+        Command::Engine(options) => engine::run(&options),
         Command::EchoServer(options) => echo::run(&options),
+        Command::EnginePhase(arguments) => engine::child::run(&arguments),
     }
 }

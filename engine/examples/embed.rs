@@ -4,6 +4,8 @@
 //! cargo run --release -p columba-engine --example embed
 //! ```
 
+#![expect(clippy::print_stdout, reason = "a command line program")]
+
 use std::{error::Error, path::PathBuf};
 
 use columba_engine::{

@@ -4,9 +4,9 @@
 //! open -> send, append_inbox, trim_inbox ... -> commit -> newest, range, message, inbox, subscribe -> close
 //! ```
 //!
-//! What is queued joins the open batch; [`Database::commit`] makes all of it durable with one write. While that write is
-//! on its way, the commands of the commit before are applied: a read first applies what is durable and not applied yet.
-//! So reads see every commit that has returned, and no other.
+//! What is queued joins the open batch; [`Database::commit`] makes all of it durable with one write. While that write
+//! is on its way, the commands of the commit before are applied: a read first applies what is durable and not applied
+//! yet. So reads see every commit that has returned, and no other.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -230,6 +230,11 @@ impl<D: Disk, C: Clock> Database<D, C> {
             partitions.push(partition);
         }
         disk.sync_dir(&dir).await?;
+        match journal.maintain().await {
+            // The first commit will say so.
+            Ok(()) | Err(Error::NoSpace { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let report = OpenReport { journal: recovered.report, applied_entries };
         let inner = Inner {
             clock,
@@ -320,8 +325,8 @@ impl<D: Disk, C: Clock> Database<D, C> {
     /// Makes everything queued so far durable, with one write. Waits for a flush where memory or journal are full.
     ///
     /// # Errors
-    /// `NoSpace`: what was queued waits, and this may be called again. `Io`, `JournalFailed`: the database must be opened
-    /// again. Damage, where rows had to be loaded to apply the commit before.
+    /// `NoSpace`: what was queued waits, and this may be called again. `Io`, `JournalFailed`: the database must be
+    /// opened again. Damage, where rows had to be loaded to apply the commit before.
     pub async fn commit(&self) -> Result<()> {
         let _turn = self.inner.committing.take().await;
         self.wait_for_room().await?;

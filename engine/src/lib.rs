@@ -10,6 +10,9 @@
 //! | [`background`], [`memory`] | slices of background work; a core's budget of memory |
 //! | [`partition`] | the deterministic state machine: `apply(command) -> effects` |
 //! | [`database`] | all of it as a library: open, send, commit, read, subscribe, close |
+//! | [`snapshot`] | a partition as immutable files: kept, read, shipped, installed elsewhere |
+//! | [`inspect`] | what a directory holds and what of it is damaged, offline and without a change |
+//! | [`repair`] | a manifest from the tables, where one is lost |
 //! | [`upkeep`] | what background work is due |
 //! | [`ids`], [`limits`], [`error`] | newtypes, bounds, and what can go wrong |
 
@@ -20,13 +23,18 @@ pub mod database;
 pub mod env;
 pub mod error;
 pub mod ids;
+pub mod inspect;
 pub mod journal;
 pub mod limits;
 pub mod memory;
 pub mod message;
 pub mod partition;
 pub mod planted;
+pub mod repair;
+pub mod snapshot;
 pub mod table;
+#[cfg(test)]
+mod test_log;
 pub mod tree;
 pub mod upkeep;
 

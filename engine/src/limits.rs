@@ -10,8 +10,8 @@ const _: () =
     assert!((BATCH_BYTES_MAX as u64) <= SEGMENT_BYTES / 4, "a batch that does not fit wastes at most a quarter");
 /// Bytes of one Raft entry's payload. A larger command is refused before it is proposed.
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
-/// Segments kept ready for use beside the active one.
-pub const SEGMENTS_SPARE: usize = 1;
+/// Segments that wait for use, zeroed already. Beyond: removed. Between two flushes about as many come back at once.
+pub const SEGMENTS_SPARE: usize = 3;
 /// Segments in use at which a core asks its partitions to flush, so that the oldest can be recycled.
 pub const SEGMENTS_FLUSH_AT: usize = 6;
 /// Segments in use beyond which new proposals are refused with `NO_SPACE` (nothing is lost; flushes go on).
@@ -64,5 +64,10 @@ pub const ROWS_LOADED_AT_ONCE: usize = 32;
 pub const READ_FILES_AT_ONCE: usize = 8;
 /// Bytes of neighbouring blocks that a read of messages takes at once.
 pub const READ_SPAN_BYTES: usize = 128 * 1024;
+/// Bytes of a file of a snapshot that are shipped at a time. More in one piece is refused.
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
+const _: () = assert!(SNAPSHOT_PIECE_BYTES.is_multiple_of(BLOCK_BYTES), "pieces are whole disk blocks");
+/// Bytes of a snapshot's header: some 100,000 files. A longer one is refused.
+pub const SNAPSHOT_HEADER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Milliseconds of creation time that share message files where nothing else is said: a day.
 pub const WINDOW_MS: u64 = 24 * 60 * 60 * 1000;

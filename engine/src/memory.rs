@@ -146,7 +146,8 @@ mod tests {
         other.sealed.set(6 << 20);
         assert_eq!(memory.blocks_max(), 40 << 20);
         assert!(!memory.must_stall());
-        (one.active.set(90 << 20), other.rows.set(90 << 20));
+        one.active.set(90 << 20);
+        other.rows.set(90 << 20);
         assert_eq!(memory.blocks_max(), 16 << 20);
         assert!(memory.must_stall());
         drop(one);

@@ -5,7 +5,8 @@
 //! | flush | a memtable is full; the core's memtables together are, then the largest; the journal is long, then the one that keeps its oldest segment |
 //! | compaction | a partition has a plan; those with most files of level 0 first |
 //!
-//! A driver that has timers also flushes what is old (`MEMTABLE_AGE_MAX_MS`), so that a start has little to apply again.
+//! A driver that has timers also flushes what is old (`MEMTABLE_AGE_MAX_MS`), so that a start has little to apply
+//! again.
 //!
 //! Invariants
 //! - A partition is flushed by one flush and merged by one merge at a time; both may go on beside each other.

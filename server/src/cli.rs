@@ -1,4 +1,5 @@
-//! (D) The command line: `columba [serve]`, `config check`, `config example`, `chat`, `version`.
+//! (D) The command line: `columba [serve]`, `config check`, `config example`, `chat`, `inspect`, `repair`,
+//! `version`.
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -37,6 +38,11 @@ enum Command {
     Config(ConfigCommand),
     /// Chat from the terminal.
     Chat(columba_client::chat::ChatArgs),
+    /// Look at a data directory, a journal, a partition or a file of one; changes nothing.
+    Inspect(crate::inspect::InspectArgs),
+    /// Make lost manifests again from the tables, or give damaged tables up; only says what it would do without
+    /// --write.
+    Repair(crate::inspect::RepairArgs),
     /// Print the version.
     Version,
 }
@@ -99,6 +105,8 @@ pub fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Check(args))) => check(&args),
         Some(Command::Config(ConfigCommand::Example)) => print(&config::example()),
         Some(Command::Chat(args)) => chat(args),
+        Some(Command::Inspect(args)) => return crate::inspect::inspect(&args),
+        Some(Command::Repair(args)) => return crate::inspect::repair(&args),
         Some(Command::Version) => print(concat!("columba ", env!("CARGO_PKG_VERSION"), "\n")),
     };
     match result {

@@ -8,6 +8,7 @@
 //! | [`front`] | (D) the transports: sockets to frames and back |
 //! | [`node`] | (D) a whole node: data directory, listeners, threads, shutdown |
 //! | [`cli`], [`config`], [`logging`] | commands, configuration, log |
+//! | [`inspect`] | (D) `columba inspect` and `columba repair` |
 //! | [`registration`], [`rate`] | who may register; token buckets |
 //! | [`metrics`] | counters, and their form for Prometheus |
 //! | [`limits`], [`error`] | every bound; what can go wrong |
@@ -23,6 +24,7 @@ pub mod core;
 pub mod delivery;
 pub mod error;
 pub mod front;
+pub mod inspect;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

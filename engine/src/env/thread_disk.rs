@@ -13,8 +13,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::{
     fs::{File, OpenOptions},
-    io::{self, IoSlice, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, IoSlice},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -34,7 +34,7 @@ use crate::{
 /// Operations that wait in a lane.
 pub const LANE_OPERATIONS_MAX: usize = 1024;
 /// Bytes written at a time while a file is filled with zeroes.
-const ZERO_BYTES: usize = 1024 * 1024;
+const ZERO_BYTES: usize = 256 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -152,13 +152,16 @@ impl Handle {
 
     fn create_zeroed(path: &Path, len: u64) -> Result<Self> {
         let handle = Self::open(path, true)?;
+        // Past the page cache where that is possible, piece by piece: one sync of 64 MiB of dirty pages would keep every
+        // durable write of the core waiting behind it.
         let fill = || -> io::Result<()> {
-            let zeroes = vec![0; ZERO_BYTES];
-            let mut left = len;
-            while left > 0 {
-                let piece = usize::try_from(left).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
-                (&handle.buffered).write_all(&zeroes[..piece])?;
-                left -= piece as u64;
+            let zeroes = AlignedBuf::zeroed(ZERO_BYTES);
+            let mut at = 0;
+            while at < len {
+                let piece = usize::try_from(len - at).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
+                let file = if piece.is_multiple_of(BLOCK_BYTES) { &handle.direct } else { &handle.buffered };
+                file.write_all_at(&zeroes[..piece], at)?;
+                at += piece as u64;
             }
             handle.buffered.sync_all()
         };
@@ -210,7 +213,6 @@ impl Handle {
     /// Whole blocks go past the page cache: a table that is synced at its end with all its pages dirty would keep the
     /// journal's writes waiting behind it.
     fn append(&self, bytes: &[u8]) -> Result<()> {
-        use std::os::unix::fs::FileExt as _;
         let at = self.len.load(Ordering::Acquire);
         let is_whole = |number: u64| number.is_multiple_of(BLOCK_BYTES as u64);
         let written = if is_whole(at) && is_whole(bytes.len() as u64) {

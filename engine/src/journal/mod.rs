@@ -14,10 +14,10 @@
 //! - Lack of space is met when a segment is made, never in a durable write: the batch waits, and nothing is lost.
 //! - Damage is reported with segment and byte; nothing is cut off silently.
 
-mod index;
-mod record;
-mod recovery;
-mod segment;
+pub(crate) mod index;
+pub(crate) mod record;
+pub(crate) mod recovery;
+pub(crate) mod segment;
 pub mod writer;
 
 #[cfg(test)]

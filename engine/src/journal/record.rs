@@ -30,7 +30,7 @@ const BATCH_MAGIC: u32 = 0x4254_4c43;
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum RecordKind {
+pub(crate) enum RecordKind {
     /// An entry of a partition's Raft log.
     Entry = 1,
     /// A partition's hard state; the newest counts.

@@ -1,13 +1,13 @@
 //! What moves rows between memory and files: flush, compaction, and what is kept in memory beside the memtable.
 //!
-//! A flush seals the active layer and writes it in order of keys. Nothing of it is done in one go: keys are sorted shard
-//! by shard and merged while they are written, and what was written is dropped shard by shard. The rows of the sealed
-//! layer stay known afterwards, without being copied: the layer becomes the newer generation of clean rows.
+//! A flush seals the active layer and writes it in order of keys. Nothing of it is done in one go: keys are sorted
+//! shard by shard and merged while they are written, and what was written is dropped shard by shard. The rows of the
+//! sealed layer stay known afterwards, without being copied: the layer becomes the newer generation of clean rows.
 //!
 //! Invariants
 //! - One flush at a time; the sealed layer stays readable until its files are part of the tree.
-//! - What is dead when it is written, or merged, is left out: the command that killed it is durable before it is applied,
-//!   so a replay kills it again.
+//! - What is dead when it is written, or merged, is left out: the command that killed it is durable before it is
+//!   applied, so a replay kills it again.
 
 use core::{cell::Cell, cmp::Reverse, hash::Hash};
 use std::{collections::BinaryHeap, rc::Rc};
@@ -109,10 +109,28 @@ impl<D: Disk> Partition<D> {
             }
         };
         self.account();
+        self.inner.flushed.notify();
         self.inner.discarded.borrow_mut().extend(discarded);
         self.free_discarded().await;
         self.inner.tree.shared().rebalance();
         written.map(|()| FlushReport { applied })
+    }
+
+    /// Waits until everything that is applied now is in files; flushes where nobody else does.
+    ///
+    /// # Errors
+    /// `NoSpace` or `Io`; nothing is lost.
+    pub async fn flush_applied(&self) -> Result<()> {
+        let wanted = self.applied();
+        while self.flushed().0 < wanted {
+            let seen = self.inner.flushed.changes();
+            if self.is_flushing() {
+                self.inner.flushed.changed(seen).await;
+            } else {
+                self.flush().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is a file to drop, or files to merge.
@@ -124,8 +142,8 @@ impl<D: Disk> Partition<D> {
         self.settings().expired_before_every_chat_ms()
     }
 
-    /// Carries out the next step of compaction: drops files that are past retention, or merges some; inbox entries below
-    /// their watermark and dead messages are dropped on the way. Nothing to do where no step is due.
+    /// Carries out the next step of compaction: drops files that are past retention, or merges some; inbox entries
+    /// below their watermark and dead messages are dropped on the way. Nothing to do where no step is due.
     ///
     /// # Errors
     /// Damage (the file is quarantined), `NoSpace`, `Io`; nothing is lost.
@@ -146,8 +164,8 @@ impl<D: Disk> Partition<D> {
     }
 
     /// Looks at the message file with the lowest id above `after`: where every message of it is at or below what all
-    /// devices of its chat have, the file is dropped, unread. Returns the file, and whether it was dropped; `None` behind
-    /// the last one.
+    /// devices of its chat have, the file is dropped, unread. Returns the file, and whether it was dropped; `None`
+    /// behind the last one.
     ///
     /// Cost: the file's list of chats, and a row for each chat up to the first that still needs something.
     ///

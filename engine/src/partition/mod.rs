@@ -34,7 +34,7 @@ pub mod inbox;
 mod messages;
 pub mod receipt;
 pub mod retention;
-mod rows;
+pub(crate) mod rows;
 mod sharded;
 mod store;
 pub mod user;

@@ -195,6 +195,15 @@ impl Settings {
         out.into()
     }
 
+    /// Settings where those of a partition are lost: everything is kept for ever but where a chat says otherwise. Where
+    /// messages are missing, readers are told that they may have expired, so that they go on behind them.
+    pub(crate) fn rebuilt<'a>(chats: impl Iterator<Item = &'a Chat>, has_holes: bool) -> Self {
+        let since = u64::from(has_holes);
+        let mut settings = Self { expired_at_ms: since, expired_before_ms: since, ..Self::default() };
+        chats.for_each(|chat| settings.count_override(None, chat.retention));
+        settings
+    }
+
     /// Whether an [`super::command::Command::Expire`] can change anything.
     pub fn can_expire(&self) -> bool {
         self.retention.days().is_some() || self.overrides > self.overrides_forever

@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
 use columba_wire::{ChatId, DeviceAddress, MessageSeq, UserId};
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 
 use super::{
     PartitionStats, RowKey, State,
@@ -22,7 +22,7 @@ use super::{
     user::{Device, Handle, HandleKey, LastSeen, User},
 };
 use crate::{
-    env::Disk,
+    env::{Disk, executor::Signal},
     error::Result,
     ids::{LogIndex, PartitionId, Term},
     limits::ROWS_LOADED_AT_ONCE,
@@ -44,6 +44,8 @@ pub(super) struct Inner<D: Disk> {
     pub(super) usage: Rc<Usage>,
     /// Layers that nobody needs any more, to be freed piece by piece.
     pub(super) discarded: RefCell<Vec<Layer>>,
+    /// A flush has ended, well or not.
+    pub(super) flushed: Signal,
 }
 
 impl<D: Disk> Clone for Partition<D> {
@@ -78,7 +80,8 @@ impl<D: Disk> Partition<D> {
         let (tree, _report) = Tree::open(disk, dir, config, shared).await?;
         let TreeMeta { applied, applied_term, extra } = tree.meta();
         let state = RefCell::new(State::new(id, applied, applied_term, Settings::decode(extra)?));
-        Ok(Self { inner: Rc::new(Inner { id, tree, state, usage, discarded: RefCell::default() }) })
+        let (discarded, flushed) = (RefCell::default(), Signal::default());
+        Ok(Self { inner: Rc::new(Inner { id, tree, state, usage, discarded, flushed }) })
     }
 
     /// Its id.
@@ -285,6 +288,12 @@ impl<D: Disk> Partition<D> {
         count_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<StoredMessage>> {
+        if count_max == 0 {
+            return Ok(Vec::new());
+        }
+        if !self.inner.state.borrow().is_known::<Chat>(&chat) {
+            return self.newest_of_cold(chat, to, count_max, bytes_max).await;
+        }
         let Some(row) = self.load::<Chat>(chat).await? else {
             return Ok(Vec::new());
         };
@@ -292,7 +301,7 @@ impl<D: Disk> Partition<D> {
         let count = u64::try_from(count_max).unwrap_or(u64::MAX);
         let lowest = to.get().saturating_sub(count.saturating_sub(1)).max(1);
         let from = MessageSeq::new(lowest).max(row.deleted_up_to.next());
-        if from > to || count_max == 0 {
+        if from > to {
             return Ok(Vec::new());
         }
         let mut messages: Vec<_> = self.messages_in_memory(chat, from, to).into_values().rev().collect();
@@ -316,6 +325,28 @@ impl<D: Disk> Partition<D> {
         });
         let fits = fits.count();
         messages.truncate(fits);
+        Ok(messages)
+    }
+
+    /// The same of a chat of which nothing is in memory: its row and its messages are read side by side.
+    async fn newest_of_cold(
+        &self,
+        chat: ChatId,
+        to: MessageSeq,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredMessage>> {
+        let range = MessageRange { chat, from: MessageSeq::new(1), to, count_max, bytes_max };
+        let (row, messages) = join(self.load::<Chat>(chat), self.inner.tree.newest_messages(&range)).await;
+        let (Some(row), mut messages) = (row?, messages?) else {
+            return Ok(Vec::new());
+        };
+        if messages.first().is_none_or(|newest| newest.seq < to.min(row.last_seq)) && row.deleted_up_to < row.last_seq {
+            // Messages came meanwhile, or were flushed: the row is known now.
+            return Box::pin(self.newest(chat, to, count_max, bytes_max)).await;
+        }
+        let floor = self.settings().floor_of(&row);
+        messages.retain(|message| !floor.is_dead(message.seq, message.time_ms));
         Ok(messages)
     }
 

@@ -19,13 +19,15 @@
 //! | [`filter`] | which 17-byte key prefixes a file may hold |
 //! | [`meta`] | classes and properties of files |
 //! | [`footer`] | the last block |
+//! | `walk` | blocks without an index: what is left of a file that is not whole |
 //! | [`writer`] | rows or messages in ascending order to a file |
 //! | [`reader`] | blocks, point reads, verification |
 //!
 //! Invariants
 //! - Keys ascend strictly; a row is a value or a deletion marker.
 //! - Every byte is covered: blocks and sections by their crc, everything before the footer by the whole-file checksum,
-//!   the footer by its own crc. Any flipped bit is found by [`reader::Table::verify`], and by a read of the block it is in.
+//!   the footer by its own crc. Any flipped bit is found by [`reader::Table::verify`], and by a read of the block that
+//!   it is in.
 //! - A block that was written for another file or place is never valid.
 
 pub mod block;
@@ -37,6 +39,7 @@ pub mod filter;
 pub mod footer;
 pub mod meta;
 pub mod reader;
+pub(crate) mod walk;
 pub mod writer;
 
 #[cfg(test)]

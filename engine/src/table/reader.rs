@@ -34,10 +34,10 @@ const TAIL_BYTES: usize = 64 * 1024;
 
 /// Where a block lies.
 #[derive(Clone, Debug)]
-struct Handle {
-    first_key: Bytes,
-    offset: u64,
-    bytes: usize,
+pub(crate) struct Handle {
+    pub(crate) first_key: Bytes,
+    pub(crate) offset: u64,
+    pub(crate) bytes: usize,
 }
 
 /// An open table file.
@@ -362,7 +362,7 @@ fn place(bytes: u64) -> usize {
 }
 
 /// Reads exactly these bytes: the disk blocks around them, and the rest cut off.
-async fn read_exact<F: DiskFile>(file: &F, at: u64, bytes: usize) -> Result<Bytes> {
+pub(crate) async fn read_exact<F: DiskFile>(file: &F, at: u64, bytes: usize) -> Result<Bytes> {
     let start = at / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
     let end = (at + bytes as u64).next_multiple_of(BLOCK_BYTES as u64);
     let read = file.read(start, place(end - start)).await?;
@@ -370,14 +370,14 @@ async fn read_exact<F: DiskFile>(file: &F, at: u64, bytes: usize) -> Result<Byte
     Ok(Bytes::from_owner(read).slice(skip..skip + bytes))
 }
 
-fn check_section(section: &Bytes) -> Option<Bytes> {
+pub(crate) fn check_section(section: &Bytes) -> Option<Bytes> {
     let crc = u32::from_le_bytes(*section.first_chunk::<4>()?);
     let bytes = section.slice(4..);
     (crc32fast::hash(&bytes) == crc).then_some(bytes)
 }
 
 /// Reads an index whose blocks lie side by side from 0 up to `data_end`.
-fn parse_index(index: &Bytes, data_end: u64) -> Option<Vec<Handle>> {
+pub(crate) fn parse_index(index: &Bytes, data_end: u64) -> Option<Vec<Handle>> {
     let mut blocks: Vec<Handle> = Vec::new();
     let mut at = 0;
     let mut end = 0u64;

@@ -111,7 +111,8 @@ impl<D: Disk> Tree<D> {
         Ok(compacted)
     }
 
-    /// The chats of the undamaged message file with the lowest id above `after`, and its id; `None` behind the last one.
+    /// The chats of the undamaged message file with the lowest id above `after`, and its id; `None` behind the last
+    /// one.
     ///
     /// # Errors
     /// `DamagedFile` (the file is quarantined), `Io`.

@@ -144,12 +144,17 @@ fn crc(bytes: &[u8]) -> u32 {
 /// # Errors
 /// `DamagedFile`, `UnsupportedFormat`, `Io`.
 pub async fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Manifest>> {
-    let path = dir.join(MANIFEST_NAME);
     if !disk.list(dir).await?.iter().any(|entry| entry.name == MANIFEST_NAME) {
         return Ok(None);
     }
-    let file = disk.open(&path).await?;
-    let len = usize::try_from(file.len()).expect("a manifest fits in memory");
+    let path = dir.join(MANIFEST_NAME);
+    Manifest::decode(&path, &read_file(disk, &path).await?).map(Some)
+}
+
+/// Reads a small file whole.
+pub(crate) async fn read_file<D: Disk>(disk: &D, path: &Path) -> Result<Vec<u8>> {
+    let file = disk.open(path).await?;
+    let len = usize::try_from(file.len()).expect("it fits in memory");
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
         let piece = file
@@ -158,20 +163,30 @@ pub async fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Manifest>> {
         let wanted = piece.len().min(len - bytes.len());
         bytes.extend_from_slice(&piece[..wanted]);
     }
-    Manifest::decode(&path, &bytes).map(Some)
+    Ok(bytes)
 }
 
 /// Replaces the manifest of a directory, durably and atomically. Returns its bytes.
 pub(crate) async fn replace<D: Disk>(disk: &D, dir: &Path, manifest: &Manifest) -> Result<u64> {
-    let new = dir.join(MANIFEST_NEW_NAME);
-    let file = disk.create(&new).await?;
     let encoded = manifest.encode();
     let bytes = encoded.len() as u64;
-    file.append(encoded).await?;
-    file.sync().await?;
-    disk.rename(&new, &dir.join(MANIFEST_NAME)).await?;
-    disk.sync_dir(dir).await?;
+    replace_file(disk, dir, (MANIFEST_NEW_NAME, MANIFEST_NAME), encoded).await?;
     Ok(bytes)
+}
+
+/// Replaces a small file of a directory, durably and atomically: under the first name, then under the second.
+pub(crate) async fn replace_file<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    (new, name): (&str, &str),
+    bytes: Vec<u8>,
+) -> Result<()> {
+    let new = dir.join(new);
+    let file = disk.create(&new).await?;
+    file.append(bytes).await?;
+    file.sync().await?;
+    disk.rename(&new, &dir.join(name)).await?;
+    disk.sync_dir(dir).await
 }
 
 /// Checks the image of a manifest: for fuzzing and offline inspection.

@@ -46,3 +46,7 @@ pub use self::{
     tables::Shared,
     view::View,
 };
+pub(crate) use self::{
+    store::{TABLE_PREFIX, is_table_name, table_name},
+    version::conflict,
+};

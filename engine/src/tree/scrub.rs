@@ -1,7 +1,7 @@
 //! Verification of files: every checksum, at a bounded rate, in the background.
 //!
-//! Rot is found where nobody reads, before the other copies have it too. A file in which damage is found is quarantined:
-//! its other blocks are still read, no merge takes it, and the replica's peers are asked.
+//! Rot is found where nobody reads, before the other copies have it too. A file in which damage is found is
+//! quarantined: its other blocks are still read, no merge takes it, and the replica's peers are asked.
 //!
 //! Invariants
 //! - A scrub reads past the cache, one piece ahead, and no faster than it is told.
@@ -42,7 +42,8 @@ impl<D: Disk> Tree<D> {
         Ok(report)
     }
 
-    /// Reads and checks the live file with the lowest id above `after`: its id and bytes, or `None` behind the last one.
+    /// Reads and checks the live file with the lowest id above `after`: its id and bytes, or `None` behind the last
+    /// one.
     ///
     /// # Errors
     /// `DamagedBlock`, `DamagedFile`: the file is quarantined now. `Io`.

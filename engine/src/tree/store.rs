@@ -132,8 +132,15 @@ pub(crate) fn table_name(id: FileId) -> String {
     format!("{TABLE_PREFIX}{:016x}", id.get())
 }
 
+/// Whether it is one: not what a repair has put aside.
+pub(crate) fn is_table_name(name: &str) -> bool {
+    let id = name.strip_prefix(TABLE_PREFIX).and_then(|id| u64::from_str_radix(id, 16).ok());
+    id.is_some_and(|id| table_name(FileId::new(id)) == name)
+}
+
 impl<D: Disk> Tree<D> {
-    /// Opens the tree in a directory, which exists, or begins an empty one. Files that no manifest names are removed.
+    /// Opens the tree in a directory, which exists, or begins an empty one. Files that no manifest names are removed;
+    /// an installation of a snapshot that was decided on is completed.
     /// Tables are looked for, and opened when they are first read.
     ///
     /// # Errors
@@ -145,6 +152,7 @@ impl<D: Disk> Tree<D> {
         shared: Shared<D::File>,
     ) -> Result<(Self, TreeReport)> {
         assert!(config.window_ms > 0, "a window has a length");
+        crate::snapshot::complete(&disk, &dir).await?;
         let manifest = match manifest::read(&disk, &dir).await? {
             Some(manifest) => manifest,
             None => begin(&disk, &dir).await?,
@@ -161,11 +169,11 @@ impl<D: Disk> Tree<D> {
                     return Err(Error::DamagedFile { path: dir.join(entry.name), reason });
                 }
                 None if entry.name == MANIFEST_NAME => {}
-                None if entry.name == MANIFEST_NEW_NAME || entry.name.starts_with(TABLE_PREFIX) => {
+                None if entry.name == MANIFEST_NEW_NAME || is_table_name(&entry.name) => {
                     disk.remove(&dir.join(&entry.name)).await?;
                     report.orphans.push(entry.name);
                 }
-                // Not ours: a tool's or a person's.
+                // Not the tree's: a snapshot that is being received, what a repair has put aside, or a person's.
                 None => {}
             }
         }
@@ -175,6 +183,17 @@ impl<D: Disk> Tree<D> {
             let path = dir.join(table_name(missing.expect("one is missing").id));
             return Err(Error::DamagedFile { path, reason: "the manifest names it, and it is missing".to_owned() });
         }
+        Ok((Self::assemble(disk, dir, config, shared, manifest), report))
+    }
+
+    /// The tree of a manifest whose files are there. Changes nothing.
+    pub(crate) fn assemble(
+        disk: D,
+        dir: PathBuf,
+        config: TreeConfig,
+        shared: Shared<D::File>,
+        manifest: Manifest,
+    ) -> Self {
         let next_file = Cell::new(manifest.next_file.max(FileId::new(1)));
         let files = manifest.files.iter().cloned().map(LiveFile::new).collect();
         let inner = Inner {
@@ -191,7 +210,7 @@ impl<D: Disk> Tree<D> {
             installing: Turn::default(),
             totals: Cell::default(),
         };
-        Ok((Self { inner: Rc::new(inner) }, report))
+        Self { inner: Rc::new(inner) }
     }
 
     pub(crate) fn version(&self) -> Rc<Version> {

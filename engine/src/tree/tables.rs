@@ -1,8 +1,8 @@
 //! Open tables of a core, and what its trees share beside them. Files are opened when they are read.
 //!
 //! Invariants
-//! - At most [`TABLES_OPEN_MAX`] tables are kept open, and no more than the budget allows for their filters and indexes;
-//!   a reader that holds one keeps it open beyond that.
+//! - At most [`TABLES_OPEN_MAX`] tables are kept open, and no more than the budget allows for their filters and
+//!   indexes; a reader that holds one keeps it open beyond that.
 
 use core::cell::{Cell, RefCell};
 use std::{hash::BuildHasherDefault, rc::Rc};

@@ -99,3 +99,44 @@ impl Version {
         })
     }
 }
+
+/// Two live files that cannot both be: a version of them would answer wrongly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    pub(crate) older: FileId,
+    pub(crate) newer: FileId,
+    pub(crate) reason: &'static str,
+}
+
+/// The first conflict among files, which may come from outside; `None` where they make a version.
+pub(crate) fn conflict(files: &[FileMeta]) -> Option<Conflict> {
+    let of = |class: Class| files.iter().filter(move |file| file.properties.class == class);
+    let found = |one: &FileMeta, other: &FileMeta, reason| {
+        Some(Conflict { older: one.id.min(other.id), newer: one.id.max(other.id), reason })
+    };
+    let mut leveled: Vec<_> = of(Class::State).filter(|file| file.properties.level > 0).collect();
+    leveled.sort_by_key(|file| (file.properties.level, &file.properties.first_key));
+    for pair in leveled.windows(2) {
+        let (one, next) = (&pair[0].properties, &pair[1].properties);
+        if one.level == next.level && one.last_key >= next.first_key {
+            return found(pair[0], pair[1], "state files of a level have keys in common");
+        }
+    }
+    let mut ranged: Vec<_> = files.iter().filter(|file| is_ranged(file)).collect();
+    ranged.sort_by_key(|file| {
+        let properties = &file.properties;
+        (properties.class, properties.window, properties.applied_low, properties.applied_high)
+    });
+    for pair in ranged.windows(2) {
+        let (one, next) = (&pair[0].properties, &pair[1].properties);
+        if (one.class, one.window) == (next.class, next.window) && one.applied_high >= next.applied_low {
+            return found(pair[0], pair[1], "files of one order have log entries in common");
+        }
+    }
+    None
+}
+
+/// Whether its place among others is by log entries: all but the lower levels of state.
+fn is_ranged(file: &FileMeta) -> bool {
+    file.properties.class != Class::State || file.properties.level == 0
+}

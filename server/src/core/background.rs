@@ -35,9 +35,10 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Rc::clone(&self).run_jobs().await;
             Ok(())
         };
-        let (upkeep, compactions) = (self.run_upkeep(), self.run_compactions());
-        let work = futures_util::future::try_join5(jobs, upkeep, compactions, self.run_sweeps(), self.run_scrub());
-        work.await.map(|_| ())
+        // Boxed: together they are as large as a few blocks of rows.
+        let (upkeep, compactions) = (Box::pin(self.run_upkeep()), Box::pin(self.run_compactions()));
+        let (sweeps, scrub) = (Box::pin(self.run_sweeps()), Box::pin(self.run_scrub()));
+        futures_util::future::try_join5(jobs, upkeep, compactions, sweeps, scrub).await.map(|_| ())
     }
 
     async fn run_upkeep(&self) -> Result<()> {

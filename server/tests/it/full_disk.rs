@@ -165,7 +165,8 @@ fn a_full_disk_refuses_messages_loses_none_and_takes_them_again_once_there_is_ro
         let ballast = disk.fill().await;
         println!("{} MiB left", disk.free_mib());
         let began = Instant::now();
-        // A flush that still finds room gives a segment of the journal back: full is when nothing of that helps any more.
+        // A flush that still finds room gives a segment of the journal back: full is when nothing of that helps any
+        // more.
         let mut refused = 0;
         while refused < REFUSED_IN_A_ROW {
             assert!(talk.confirmed.len() < 20_000, "the disk does not get full");

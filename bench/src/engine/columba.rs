@@ -1,0 +1,142 @@
+//! Columba's engine, over its embedding API.
+//!
+//! - Journal and files are written with direct I/O on io_uring; reads are direct.
+//! - One thread: commits, reads and background work are tasks of it, so background work goes on while a call waits for
+//!   the disk, and in [`Store::settle`]. RocksDB and Fjall have two threads of their own for it.
+//! - There is one budget of memory; it is the sum of what the others get for write buffers and cache.
+//! - The engine finds the chat, and numbers messages and inbox entries by itself: it is told less, and must come to the
+//!   same as the workload.
+//! - There is no unsynced commit: where the others do not sync, this one does.
+//! - An inbox is trimmed by moving its watermark.
+
+use std::{cell::Cell, future::Future, path::Path, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use columba_engine::{
+    database::{Database, Options, Send},
+    env::{
+        Clock, Instant,
+        clock::{SystemClock, WallTime},
+        uring::UringDisk,
+    },
+};
+use columba_wire::ChatId;
+use tokio::{runtime::Runtime, task::LocalSet};
+
+use super::{
+    store::{Counters, Settings, Store},
+    workload::Op,
+};
+use crate::clock::{SECOND_NS, now_ns};
+
+/// How long nothing must be written for the database to count as settled.
+const QUIET_NS: u64 = SECOND_NS / 2;
+/// Nanoseconds to settle in, at most; beyond, it is measured as it is.
+const SETTLE_NS_MAX: u64 = 300 * SECOND_NS;
+
+/// The database, and the runtime that its tasks live on.
+pub(crate) struct Columba {
+    db: Database<UringDisk, WorkloadClock>,
+    clock: WorkloadClock,
+    note: String,
+    tasks: LocalSet,
+    runtime: Runtime,
+}
+
+/// Monotonic time is the machine's, wall time is the workload's: messages carry the same times in every engine.
+#[derive(Clone)]
+struct WorkloadClock {
+    system: SystemClock,
+    wall_ms: Rc<Cell<u64>>,
+}
+
+impl Clock for WorkloadClock {
+    fn now(&self) -> Instant {
+        self.system.now()
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime::from_millis(self.wall_ms.get())
+    }
+}
+
+impl Columba {
+    /// Opens or recovers it.
+    pub(crate) fn open(dir: &Path, settings: &Settings) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tasks = LocalSet::new();
+        let clock = WorkloadClock { system: SystemClock::new(), wall_ms: Rc::default() };
+        let memory_bytes = usize::try_from(settings.write_buffer_bytes + settings.cache_bytes)?;
+        let (db, note) = tasks.block_on(&runtime, async {
+            let (disk, driver) = UringDisk::new()?;
+            tokio::task::spawn_local(driver.run());
+            let options = Options { memory_bytes, ..Options::default() };
+            let (db, report) = Database::open(disk, clock.clone(), dir.to_owned(), options).await?;
+            tokio::task::spawn_local(db.clone().run_background());
+            anyhow::Ok((db, format!("{report:?}")))
+        })?;
+        Ok(Self { db, clock, note, tasks, runtime })
+    }
+
+    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.tasks.block_on(&self.runtime, work)
+    }
+}
+
+impl Store for Columba {
+    fn write_batch(&mut self, ops: &[Op], _sync: bool) -> anyhow::Result<()> {
+        for op in ops {
+            match op {
+                Op::Message(message) => {
+                    self.clock.wall_ms.set(message.time_ms);
+                    // The ticket tells what became of it; the reads afterwards tell the same.
+                    let _ = self.db.send(Send {
+                        sender: message.sender,
+                        to: message.to,
+                        client_seq: message.client_seq,
+                        body: Bytes::copy_from_slice(&message.body),
+                    });
+                }
+                Op::Append(append) => self.db.append_inbox(append.device, append.chat, append.seq, append.seq),
+                Op::Trim(trim) => self.db.trim_inbox(trim.device, trim.through),
+            }
+        }
+        Ok(self.wait(self.db.commit())?)
+    }
+
+    fn newest(&mut self, chat: ChatId, limit: usize, visit: &mut dyn FnMut(u64, &[u8])) -> anyhow::Result<()> {
+        for message in self.wait(self.db.newest(chat, limit))? {
+            visit(message.seq.get(), &message.body);
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.wait(async {
+            let start = now_ns();
+            let (mut quiet_since, mut written) = (start, self.db.stats().bytes_written_total);
+            while now_ns() - quiet_since < QUIET_NS && now_ns() - start < SETTLE_NS_MAX {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if written != self.db.stats().bytes_written_total {
+                    (quiet_since, written) = (now_ns(), self.db.stats().bytes_written_total);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        let stats = self.db.stats();
+        Counters {
+            written_bytes: Some(stats.bytes_written_total),
+            memory_bytes: Some(stats.memory.total() as u64),
+            stall_us: Some(stats.stalled_ns / 1_000),
+            batches: None,
+            note: format!("{}; {stats:?}", self.note),
+        }
+    }
+
+    fn close(self: Box<Self>) -> anyhow::Result<()> {
+        Ok(self.wait(self.db.clone().close())?)
+    }
+}
