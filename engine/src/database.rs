@@ -141,6 +141,8 @@ struct Inner<D: Disk, C: Clock> {
     partitions: Vec<Partition<D>>,
     shared: Shared<D::File>,
     queues: RefCell<Vec<Queue>>,
+    /// Handed to the journal and not durable: more than one commit's where the disk was full.
+    unwritten: RefCell<Vec<Entry>>,
     /// Durable and not applied: partition, entry, and who waits for its commands.
     durable: RefCell<VecDeque<Entry>>,
     committing: Turn,
@@ -148,6 +150,8 @@ struct Inner<D: Disk, C: Clock> {
     subscribers: Subscribers,
     /// Something was committed, applied, flushed or closed.
     changed: Signal,
+    /// A flush has ended, well or not. Not a change: the background would try at once what has just failed.
+    flush_ended: Signal,
     closing: Cell<bool>,
     stalls: Cell<(u64, u64)>,
     /// When files were last looked through for those that every device has.
@@ -242,11 +246,13 @@ impl<D: Disk, C: Clock> Database<D, C> {
             partitions,
             shared,
             queues: RefCell::new(queues),
+            unwritten: RefCell::default(),
             durable: RefCell::default(),
             committing: Turn::default(),
             applying: Turn::default(),
             subscribers: Subscribers::default(),
             changed: Signal::default(),
+            flush_ended: Signal::default(),
             closing: Cell::new(false),
             stalls: Cell::default(),
             swept: Cell::default(),
@@ -336,9 +342,13 @@ impl<D: Disk, C: Clock> Database<D, C> {
             let id = self.inner.partitions[*partition].id();
             self.inner.journal.append_entry(id, TERM, *index, payload);
         }
+        self.inner.unwritten.borrow_mut().extend(entries);
         let (committed, applied) = futures_util::future::join(self.write(), self.apply()).await;
-        // What could not be written for lack of space waits in the journal: it will be durable with the next commit.
-        self.inner.durable.borrow_mut().extend(entries);
+        // What could not be written for lack of space waits in the journal: it will be durable with the next commit,
+        // and is not applied before.
+        if committed.is_ok() {
+            self.inner.durable.borrow_mut().extend(self.inner.unwritten.borrow_mut().drain(..));
+        }
         self.inner.changed.notify();
         committed?;
         applied

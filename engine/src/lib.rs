@@ -31,6 +31,8 @@ pub mod message;
 pub mod partition;
 pub mod planted;
 pub mod repair;
+#[cfg(test)]
+pub(crate) mod seeds;
 pub mod snapshot;
 pub mod table;
 #[cfg(test)]

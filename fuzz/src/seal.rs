@@ -45,14 +45,15 @@ pub fn seal_journal(image: &mut [u8], generation: u64) {
     }
 }
 
-/// Seals a table file: each block that the index names, filter, index, whole file, footer.
+/// Seals a table file: each block that the index names, the four sections, the whole file, the footer.
 pub fn seal_table(image: &mut [u8]) {
     let Some(footer) = image.len().checked_sub(BLOCK_BYTES) else {
         return;
     };
     let file: [u8; 8] = image[footer + 16..footer + 24].try_into().expect("8 bytes");
-    let sections = [section(image, footer + 32, footer), section(image, footer + 48, footer)];
-    if let Some(index) = &sections[1] {
+    // Chats, filter, index, properties: each from its place to the next one's, the last to `end`.
+    let sections: Vec<_> = (0..4).map(|n| section(image, footer + 24 + n * 8, footer)).collect();
+    if let Some(index) = &sections[2] {
         for (at, bytes) in blocks(&image[index.clone()]) {
             seal_block(image, footer, file, at, bytes);
         }
@@ -94,11 +95,11 @@ pub fn seal_manifest(image: &mut [u8]) {
     }
 }
 
-/// The section that the footer names at `field`, if it lies before the footer and holds at least its crc.
+/// The section whose place is at `field` of the footer, and whose end is in the field behind it; if it lies before the
+/// footer and holds at least its crc.
 fn section(image: &[u8], field: usize, footer: usize) -> Option<Range<usize>> {
-    let (at, bytes) = (number_at(image, field)?, number_at(image, field + 8)?);
-    let end = at.checked_add(bytes)?;
-    (bytes >= 4 && end <= footer).then_some(at..end)
+    let (at, end) = (number_at(image, field)?, number_at(image, field + 8)?);
+    (at.checked_add(4)? <= end && end <= footer).then_some(at..end)
 }
 
 /// Offset and length of each block in an index, up to the first entry that is cut off.

@@ -6,6 +6,7 @@
 //! | [`tidy`] | `cargo xtask tidy`: the rules of the house that no other tool checks |
 //! | [`fuzz`] | `cargo xtask fuzz`: each fuzz target for a bounded time, on a copy of its seeds |
 //! | [`sim`] | `cargo xtask sim`: seeds of the simulator |
+//! | [`engine_seeds`] | `cargo xtask engine-seeds`: seeds of the engine's model tests |
 //! | [`deny`] | licences, sources and advisories of the dependencies, where cargo-deny can be had |
 //! | [`interop`] | the client in Python against a real node |
 //! | [`process`] | starting programs: printed first, output passed on, tests counted |
@@ -20,6 +21,7 @@
 #![expect(clippy::disallowed_methods, reason = "a driver: real files, real clock")]
 
 mod deny;
+mod engine_seeds;
 mod fuzz;
 mod interop;
 mod process;
@@ -50,6 +52,8 @@ enum Chore {
     Fuzz(fuzz::Options),
     /// Runs seeds of the simulator.
     Sim(sim::Options),
+    /// Runs seeds of the engine's model tests.
+    EngineSeeds(engine_seeds::Options),
 }
 
 /// The workspace: where it is, and where its builds go.
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(&workspace).map(|()| true),
         Chore::Fuzz(options) => fuzz::run(&workspace, &options).map(|()| true),
         Chore::Sim(options) => sim::run(&workspace, &options).map(|_| true),
+        Chore::EngineSeeds(options) => engine_seeds::run(&workspace, &options).map(|()| true),
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     ids::FileId,
     limits::SEGMENTS_MAX,
+    partition::Partition,
     upkeep,
 };
 
@@ -57,8 +58,14 @@ impl<D: Disk, C: Clock> Database<D, C> {
         let Some(partition) = upkeep::flush_due(self.inner.partitions.iter(), &self.inner.journal, memory) else {
             return Ok(());
         };
-        let report = partition.flush().await?;
-        self.inner.journal.truncate(partition.id(), report.applied);
+        self.flush_one(partition).await
+    }
+
+    /// Those who wait for a flush are told that it has ended, also where it failed.
+    async fn flush_one(&self, partition: &Partition<D>) -> Result<()> {
+        let flushed = partition.flush().await;
+        self.inner.flush_ended.notify();
+        self.inner.journal.truncate(partition.id(), flushed?.applied);
         self.inner.changed.notify();
         Ok(())
     }
@@ -127,16 +134,18 @@ impl<D: Disk, C: Clock> Database<D, C> {
         }
         let began = self.inner.clock.now();
         while full() {
-            let seen = self.inner.changed.changes();
-            let is_flushing = self.inner.partitions.iter().any(crate::partition::Partition::is_flushing);
+            let seen = self.inner.flush_ended.changes();
+            let is_flushing = self.inner.partitions.iter().any(Partition::is_flushing);
             if is_flushing {
-                self.inner.changed.changed(seen).await;
+                self.inner.flush_ended.changed(seen).await;
             } else if self.is_flush_due() {
                 // Without a background, or before its turn.
                 self.flush_due().await?;
             } else {
                 break;
             }
+            // What the flush has emptied is room only once it is recycled.
+            survive(self.inner.journal.maintain().await)?;
         }
         let waited = self.inner.clock.now().saturating_since(began);
         let (stalls, stalled_ns) = self.inner.stalls.get();
@@ -153,13 +162,11 @@ impl<D: Disk, C: Clock> Database<D, C> {
         self.apply().await?;
         for partition in &self.inner.partitions {
             while partition.is_flushing() {
-                let seen = self.inner.changed.changes();
-                self.inner.changed.changed(seen).await;
+                let seen = self.inner.flush_ended.changes();
+                self.inner.flush_ended.changed(seen).await;
             }
             if partition.is_dirty() {
-                let report = partition.flush().await?;
-                self.inner.journal.truncate(partition.id(), report.applied);
-                self.inner.changed.notify();
+                self.flush_one(partition).await?;
             }
         }
         self.inner.journal.maintain().await

@@ -15,6 +15,8 @@ use std::{
     task::{Wake, Waker},
 };
 
+use super::Rng;
+
 /// A waker that remembers that it was woken.
 #[derive(Default)]
 struct Flag(AtomicBool);
@@ -46,6 +48,29 @@ pub fn run_until_stalled<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output
             return None;
         }
     }
+}
+
+/// A future among those of [`run_interleaved`].
+pub type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Polls futures to their ends, each time one at random of those that were woken: one order of events that a core may
+/// see. False where some wait for what never comes.
+pub fn run_interleaved(rng: &mut Rng, mut tasks: Vec<Task<'_>>) -> bool {
+    let mut flags: Vec<_> = tasks.iter().map(|_| Arc::new(Flag(AtomicBool::new(true)))).collect();
+    while !tasks.is_empty() {
+        let woken: Vec<_> = (0..tasks.len()).filter(|n| flags[*n].0.load(Ordering::Acquire)).collect();
+        if woken.is_empty() {
+            return false;
+        }
+        let n = woken[usize::try_from(rng.below(woken.len() as u64)).expect("an index")];
+        flags[n].0.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&flags[n]));
+        if tasks[n].as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            drop(tasks.swap_remove(n));
+            flags.swap_remove(n);
+        }
+    }
+    true
 }
 
 /// Gives way once: background work calls it between slices.

@@ -152,8 +152,8 @@ impl Handle {
 
     fn create_zeroed(path: &Path, len: u64) -> Result<Self> {
         let handle = Self::open(path, true)?;
-        // Past the page cache where that is possible, piece by piece: one sync of 64 MiB of dirty pages would keep every
-        // durable write of the core waiting behind it.
+        // Past the page cache where that is possible, piece by piece: one sync of 64 MiB of dirty pages would keep
+        // every durable write of the core waiting behind it.
         let fill = || -> io::Result<()> {
             let zeroes = AlignedBuf::zeroed(ZERO_BYTES);
             let mut at = 0;

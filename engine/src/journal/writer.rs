@@ -24,7 +24,7 @@ use super::{
     segment::{BATCHES_AT, Link, encode_header, parse_name, segment_path, spare_path},
 };
 use crate::{
-    env::{AlignedBuf, Disk, DiskFile as _, executor::yield_now},
+    env::{AlignedBuf, Disk, DiskFile as _, executor::Turn},
     error::{Error, Result},
     ids::{LogIndex, PartitionId, SegmentId, Term},
     limits::{BATCH_BYTES_MAX, BLOCK_BYTES, ENTRY_BYTES_MAX, SEGMENT_BYTES, SEGMENTS_MAX, SEGMENTS_SPARE},
@@ -134,6 +134,10 @@ struct Inner<D: Disk> {
     disk: D,
     config: JournalConfig,
     state: RefCell<State<D>>,
+    /// Makes a ready segment: one at a time, or generations would get out of order.
+    making: Turn,
+    /// Recycles segments: one at a time, because a segment must not be gone while one before it is there.
+    recycling: Turn,
 }
 
 struct State<D: Disk> {
@@ -153,8 +157,6 @@ struct State<D: Disk> {
     /// The last segment was found at the start: it is not written to again.
     sealed: bool,
     committing: bool,
-    /// A ready segment is being made: one maker at a time, or generations would get out of order.
-    making: bool,
     failed: bool,
     stats: JournalStats,
 }
@@ -224,7 +226,6 @@ impl<D: Disk> Journal<D> {
             unused: Vec::new(),
             sealed: true,
             committing: false,
-            making: false,
             failed: false,
             stats: JournalStats::default(),
         };
@@ -237,7 +238,9 @@ impl<D: Disk> Journal<D> {
             let found = RecoveredPartition { state: state.states.get(&id).cloned(), first, last };
             partitions.insert(id, found);
         }
-        let journal = Self { inner: Rc::new(Inner { disk, config, state: RefCell::new(state) }) };
+        let state = RefCell::new(state);
+        let inner = Inner { disk, config, state, making: Turn::default(), recycling: Turn::default() };
+        let journal = Self { inner: Rc::new(inner) };
         Ok((journal, Recovered { partitions, report }))
     }
 
@@ -353,16 +356,11 @@ impl<D: Disk> Journal<D> {
 
     /// Has a segment ready to be written next.
     async fn make_ready(&self) -> Result<()> {
-        while self.inner.state.borrow().making {
-            yield_now().await;
-        }
+        let _turn = self.inner.making.take().await;
         if !self.inner.state.borrow().ready.is_empty() {
             return Ok(());
         }
-        self.inner.state.borrow_mut().making = true;
-        let made = self.make_segment().await;
-        self.inner.state.borrow_mut().making = false;
-        made
+        self.make_segment().await
     }
 
     async fn make_segment(&self) -> Result<()> {
@@ -492,6 +490,7 @@ impl<D: Disk> Journal<D> {
 
     async fn recycle(&self) -> Result<()> {
         let Inner { disk, config, .. } = &*self.inner;
+        let _turn = self.inner.recycling.take().await;
         let mut renamed = false;
         loop {
             let (id, keep) = {

@@ -158,9 +158,10 @@ impl Block {
         let mut rows = Vec::with_capacity(count);
         let mut at = 0;
         for _ in 0..count {
-            rows.push(u32::try_from(at).expect("below the limit of rows"));
+            // First whether it lies in the block: the row before may say that it is longer than anything.
             let header = bytes.get(at..).and_then(|rest| rest.first_chunk::<ROW_HEADER_BYTES>());
             let [k0, k1, v0, v1, v2, v3] = *header.ok_or("a row is cut off")?;
+            rows.push(u32::try_from(at).expect("below the limit of rows"));
             let value = u32::from_le_bytes([v0, v1, v2, v3]);
             let value = if value == DELETED { 0 } else { value as usize };
             at = at.saturating_add(row_bytes(u16::from_le_bytes([k0, k1]).into(), value));

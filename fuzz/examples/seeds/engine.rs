@@ -4,15 +4,25 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use columba_engine::{
-    env::{Disk as _, DiskFile as _, executor::block_on, sim_disk::SimDisk},
+    background::Pacer,
+    env::{Disk as _, DiskFile as _, clock::ManualClock, executor::block_on, sim_disk::SimDisk},
     error::Result,
     ids::{FileId, LogIndex, PartitionId, Term},
     journal::{Journal, JournalConfig},
     limits::BLOCK_BYTES,
+    memory::MEMORY_BYTES_MIN,
     message::StoredMessage,
-    table::{columns::MessageBlockBuilder, writer::TableWriter},
+    partition::{
+        command::{Command, InboxAppend, Progress},
+        retention::Retention,
+    },
+    table::{
+        columns::MessageBlockBuilder,
+        meta::Class,
+        writer::{FileKind, TableWriter},
+    },
     tree::{
-        Tree, TreeMeta,
+        Shared, Tree, TreeConfig, TreeMeta,
         manifest::{MANIFEST_NAME, Manifest},
     },
 };
@@ -25,7 +35,7 @@ use crate::Seed;
 /// Bytes of a segment: small, because a seed should be.
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
-/// Seeds of the targets `journal`, `table`, `message_block` and `manifest`.
+/// Seeds of the targets `journal`, `table`, `message_block`, `manifest` and `entry`.
 pub(crate) fn seeds() -> Vec<Seed> {
     block_on(async {
         let mut seeds = Vec::new();
@@ -38,10 +48,16 @@ pub(crate) fn seeds() -> Vec<Seed> {
         let last = torn.len() - 2 * BLOCK_BYTES;
         torn[last + 64..last + 512].fill(0);
         seeds.push(Seed { target: "journal", name: "torn".to_owned(), bytes: torn });
-        for (name, rows) in [("empty", 0), ("one", 1), ("blocks", 1500)] {
-            let bytes = table(rows).await.expect("the simulated disk has no faults");
+        for (name, class, rows) in [
+            ("one", Class::State, 1),
+            ("blocks", Class::State, 1500),
+            ("inbox", Class::Inbox, 50),
+            ("messages", Class::Messages, 400),
+        ] {
+            let bytes = table(class, rows).await.expect("the simulated disk has no faults");
             seeds.push(Seed { target: "table", name: name.to_owned(), bytes });
         }
+        seeds.extend(entries());
         for (name, chats, messages) in [("one", 1, 1), ("chats", 3, 4), ("conversation", 1, 40)] {
             let bytes = message_block(chats, messages);
             seeds.push(Seed { target: "message_block", name: name.to_owned(), bytes });
@@ -79,16 +95,64 @@ async fn journal(batches: u64) -> Result<Vec<u8>> {
     read_all(&disk, &dir.join(&first.name)).await
 }
 
-async fn table(rows: u32) -> Result<Vec<u8>> {
+async fn table(class: Class, rows: u32) -> Result<Vec<u8>> {
     let disk = SimDisk::new(1);
     let path = Path::new("table");
-    let mut writer = TableWriter::new(FileId::new(1), disk.create(path).await?);
+    let (applied_low, applied_high) = (LogIndex::new(1), LogIndex::new(9));
+    let kind = FileKind { class, level: 0, window: 3, applied_low, applied_high, term: Term::new(1) };
+    let mut writer = TableWriter::new(FileId::new(1), disk.create(path).await?, kind);
+    let mut slice = Pacer::new(ManualClock::default()).slice();
     for row in 0..rows {
-        let value = (row % 7 != 0).then_some(b"a value, thirty-two bytes, or so".as_slice());
-        writer.push(&row.to_be_bytes(), value).await?;
+        if class == Class::Messages {
+            let n = u64::from(row);
+            let sender = DeviceAddress { user: UserId::from_bytes(scattered(1)), device: DeviceId::FIRST };
+            let (seq, client_seq) = (MessageSeq::new(n + 1), ClientSeq::new(n + 1));
+            let body = Bytes::from(scattered(u8::try_from(row % 256).expect("below 256")).repeat(8));
+            let message = StoredMessage { seq, sender, client_seq, time_ms: 1000 + n, body };
+            let chat = ChatId::from_bytes([u8::try_from(row / 100).expect("few"); 16]);
+            writer.push_message(chat, &message, &mut slice).await?;
+        } else {
+            let value =
+                (class == Class::Inbox || row % 7 != 0).then_some(b"a value, thirty-two bytes, or so".as_slice());
+            writer.push(&row.to_be_bytes(), value, &mut slice).await?;
+        }
     }
-    writer.finish().await?;
+    writer.finish(&[FileId::new(5)], &mut slice).await?;
     read_all(&disk, path).await
+}
+
+/// Each command alone, and all of them in one entry.
+fn entries() -> Vec<Seed> {
+    let user = UserId::from_bytes(scattered(3));
+    let device = DeviceAddress { user, device: DeviceId::FIRST };
+    let chat = ChatId::from_bytes(scattered(4));
+    let (from, to) = (MessageSeq::new(1), MessageSeq::new(9));
+    let (handle, device_key, time_ms) = ("ada".to_owned(), [7; 32], 1_700_000_000_000);
+    let body = Bytes::from_static(b"good morning");
+    let commands = [
+        Command::ClaimHandle { handle: handle.clone(), user, device_key, time_ms },
+        Command::CreateUser { user, handle: handle.clone(), device_key, time_ms },
+        Command::ConfirmHandle { handle, user },
+        Command::Send { chat, peer: user, sender: device, client_seq: ClientSeq::new(8), time_ms, body },
+        Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
+        Command::MarkRead { chat, user, seq: to },
+        Command::AppendInbox(vec![InboxAppend { device, chat, from, to }; 2]),
+        Command::TrimInbox { device, position: 77 },
+        Command::SetLastSeen(vec![(user, time_ms)]),
+        Command::SetRetention { chat: Some(chat), retention: Some(Retention::UntilDelivered { days: 30 }) },
+        Command::SetRetention { chat: None, retention: None },
+        Command::Expire { now_ms: time_ms },
+    ];
+    let mut all = Vec::new();
+    let mut seeds = Vec::new();
+    for (n, command) in commands.iter().enumerate() {
+        let mut bytes = Vec::new();
+        command.encode_into(&mut bytes);
+        command.encode_into(&mut all);
+        seeds.push(Seed { target: "entry", name: format!("command-{n:02}"), bytes });
+    }
+    seeds.push(Seed { target: "entry", name: "all".to_owned(), bytes: all });
+    seeds
 }
 
 /// A block of some chats with two senders each. One message has an empty body, and between two a seq is missing.
@@ -123,12 +187,16 @@ async fn manifest() -> Result<Vec<u8>> {
     let disk = SimDisk::new(1);
     let dir = PathBuf::from("tree");
     disk.create_dir_all(&dir).await?;
-    let (tree, _) = Tree::open(disk.clone(), dir.clone()).await?;
+    let shared = Shared::new(MEMORY_BYTES_MIN, ManualClock::default());
+    let (tree, _) = Tree::open(disk.clone(), dir.clone(), TreeConfig::default(), shared).await?;
     for n in 1..4 {
-        let rows = vec![(vec![n; 17], Some(b"value".to_vec()))];
         let extra = Bytes::from_static(b"extra");
         let meta = TreeMeta { applied: LogIndex::new(n.into()), applied_term: Term::new(1), extra };
-        tree.flush(rows.into_iter(), meta).await?;
+        tree.flush(meta, async |writer| {
+            writer.inbox(&[n; 20], b"value").await?;
+            writer.state(&[n; 17], Some(b"value")).await
+        })
+        .await?;
     }
     read_all(&disk, &dir.join(MANIFEST_NAME)).await
 }
