@@ -64,6 +64,7 @@ struct Inner {
     urgency: Cell<Urgency>,
     served: Cell<Option<Instant>>,
     stats: RefCell<PacerStats>,
+    drain: RefCell<Option<Box<dyn Fn()>>>,
 }
 
 /// One background task's place in its slice.
@@ -81,8 +82,15 @@ impl Pacer {
             urgency: Cell::default(),
             served: Cell::default(),
             stats: RefCell::default(),
+            drain: RefCell::default(),
         };
         Self { inner: Rc::new(inner) }
+    }
+
+    /// Says what to call at each checkpoint, so that who waits for the disk is woken although the thread is busy:
+    /// [`crate::env::Disk::drain`].
+    pub fn drain_with(&self, drain: impl Fn() + 'static) {
+        *self.inner.drain.borrow_mut() = Some(Box::new(drain));
     }
 
     /// Says that the core serves clients now.
@@ -116,6 +124,9 @@ impl Slice {
     pub async fn checkpoint(&mut self) {
         self.checkpoints += 1;
         let inner = &self.pacer.inner;
+        if let Some(drain) = &*inner.drain.borrow() {
+            drain();
+        }
         let now = (inner.now)();
         if self.checkpoints < CHECKPOINTS_MAX && now.saturating_since(self.started) < self.pacer.slice_length(now) {
             return;

@@ -147,6 +147,7 @@ struct Inner<D: Disk, C: Clock> {
     durable: RefCell<VecDeque<Entry>>,
     committing: Turn,
     applying: Turn,
+    effects: RefCell<Effects>,
     subscribers: Subscribers,
     /// Something was committed, applied, flushed or closed.
     changed: Signal,
@@ -192,6 +193,8 @@ impl<D: Disk, C: Clock> Database<D, C> {
     pub async fn open(disk: D, clock: C, dir: PathBuf, options: Options) -> Result<(Self, OpenReport)> {
         assert!(options.partitions > 0, "a database has a partition");
         let shared = Shared::new(options.memory_bytes, clock.clone());
+        let drained = disk.clone();
+        shared.pacer().drain_with(move || drained.drain());
         disk.create_dir_all(&dir).await?;
         let config = JournalConfig { dir: dir.join("journal"), ..options.journal };
         let (journal, recovered) = Journal::open(disk.clone(), config).await?;
@@ -250,6 +253,7 @@ impl<D: Disk, C: Clock> Database<D, C> {
             durable: RefCell::default(),
             committing: Turn::default(),
             applying: Turn::default(),
+            effects: RefCell::default(),
             subscribers: Subscribers::default(),
             changed: Signal::default(),
             flush_ended: Signal::default(),
@@ -379,14 +383,22 @@ impl<D: Disk, C: Clock> Database<D, C> {
     /// Applies what is durable.
     async fn apply(&self) -> Result<()> {
         let _turn = self.inner.applying.take().await;
-        let mut effects = Effects::default();
+        // Taken for the while, and given back with its room: they are as many as a commit has commands.
+        let mut effects = self.inner.effects.take();
+        let applied = self.apply_durable(&mut effects).await;
+        effects.clear();
+        self.inner.effects.replace(effects);
+        applied
+    }
+
+    async fn apply_durable(&self, effects: &mut Effects) -> Result<()> {
         loop {
             let next = self.inner.durable.borrow_mut().pop_front();
             let Some(Entry { partition, index, payload, tickets }) = next else {
                 return Ok(());
             };
             let partition = &self.inner.partitions[partition];
-            if let Err(error) = partition.apply_entry(index, TERM, payload.clone(), &mut effects).await {
+            if let Err(error) = partition.apply_entry(index, TERM, payload.clone(), effects).await {
                 let number = usize::try_from(partition.id().get()).expect("partitions are numbered from 0");
                 self.inner.durable.borrow_mut().push_front(Entry { partition: number, index, payload, tickets });
                 return Err(error);

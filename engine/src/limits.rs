@@ -20,8 +20,10 @@ pub const SEGMENTS_MAX: usize = 16;
 pub const MEMTABLE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Milliseconds after which what a partition has not flushed yet is flushed: bounds what a start must apply again.
 pub const MEMTABLE_AGE_MAX_MS: u64 = 10 * 60 * 1000;
-/// Bytes of a table block before it is closed. One row may be longer and then has a block of its own.
+/// Bytes of a block of messages before it is closed: a page of 50 is in one or two. A longer message has its own.
 pub const TABLE_BLOCK_BYTES: usize = 16 * 1024;
+/// Bytes of a block of rows before it is closed: rows are read one by one. A longer row has a block of its own.
+pub const ROW_BLOCK_BYTES: usize = 4 * 1024;
 /// Bytes of a table file that are appended at a time; one append per file is in flight.
 pub const TABLE_APPEND_BYTES: usize = 256 * 1024;
 /// Bytes that a merge or a verification reads at a time; one read per input is in flight.

@@ -2,11 +2,11 @@
 //!
 //! | part | share of the budget | beyond |
 //! |---|---|---|
-//! | active memtables of all partitions | an eighth | the largest is sealed and flushed |
-//! | active and sealed memtables | three eighths | writes wait, or are refused |
+//! | active memtables of all partitions | a quarter | the largest is sealed and flushed |
+//! | active and sealed memtables | a half | writes wait, or are refused |
 //! | rows known from files | a quarter | the older generation of a partition's is dropped |
-//! | filters and indexes of open tables | an eighth | the coldest table is closed |
-//! | blocks | a quarter, and what memtables and rows do not use | the coldest block is dropped |
+//! | filters and indexes of open tables | a sixteenth | the coldest table is closed |
+//! | blocks | three sixteenths, and what memtables and rows do not use | the coldest block is dropped |
 //!
 //! Invariants
 //! - What is reported is what is counted: bytes of content plus a flat charge per entry, not the allocator's view.
@@ -102,12 +102,12 @@ impl Memory {
 
     /// Bytes of active memtables at which the largest is flushed.
     pub const fn seal_at(&self) -> usize {
-        self.budget / 8
+        self.budget / 4
     }
 
     /// Bytes of all memtables at which writes wait.
     pub const fn stall_at(&self) -> usize {
-        self.budget / 8 * 3
+        self.budget / 2
     }
 
     /// Whether memtables have reached the bound at which writes wait for a flush.
@@ -122,7 +122,7 @@ impl Memory {
 
     /// Bytes for filters and indexes of open tables.
     pub const fn tables_max(&self) -> usize {
-        self.budget / 8
+        self.budget / 16
     }
 
     /// Bytes for blocks now.
@@ -138,17 +138,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_get_what_memtables_do_not_use_and_never_less_than_a_quarter() {
+    fn blocks_get_what_memtables_and_rows_do_not_use_and_never_less_than_their_share() {
         let memory = Memory::new(64 << 20);
         let (one, other) = (memory.register(), memory.register());
-        assert_eq!(memory.blocks_max(), 56 << 20);
+        assert_eq!(memory.blocks_max(), 60 << 20);
         one.active.set(10 << 20);
         other.sealed.set(6 << 20);
-        assert_eq!(memory.blocks_max(), 40 << 20);
+        assert_eq!(memory.blocks_max(), 44 << 20);
         assert!(!memory.must_stall());
         one.active.set(90 << 20);
         other.rows.set(90 << 20);
-        assert_eq!(memory.blocks_max(), 16 << 20);
+        assert_eq!(memory.blocks_max(), 12 << 20);
         assert!(memory.must_stall());
         drop(one);
         assert_eq!((memory.active(), memory.sealed()), (0, 6 << 20));

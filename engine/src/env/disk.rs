@@ -54,6 +54,10 @@ pub trait Disk: Clone + 'static {
     /// Removes a file. Durable after `sync_dir`.
     fn remove(&self, path: &Path) -> impl Future<Output = Result<()>>;
 
+    /// Takes completions that have arrived, so that who waits for them is woken. Cheap; to be called by work that keeps
+    /// the thread busy, between its slices.
+    fn drain(&self) {}
+
     /// Makes the names of a directory durable.
     fn sync_dir(&self, dir: &Path) -> impl Future<Output = Result<()>>;
 }

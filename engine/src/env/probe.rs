@@ -117,6 +117,10 @@ macro_rules! delegate {
 impl Disk for AnyDisk {
     type File = AnyFile;
 
+    fn drain(&self) {
+        delegate!(self, AnyDisk, disk => disk.drain());
+    }
+
     async fn create_dir_all(&self, path: &Path) -> Result<()> {
         delegate!(self, AnyDisk, disk => disk.create_dir_all(path).await)
     }

@@ -84,7 +84,8 @@ impl UringDisk {
     /// `Io` where the system forbids io_uring.
     pub fn new() -> Result<(Self, UringDriver)> {
         let failed = |operation, source| Error::Io { operation, path: Path::new("io_uring").to_owned(), source };
-        let quick = IoUring::builder().setup_single_issuer().setup_coop_taskrun().build(RING_ENTRIES);
+        let quick =
+            IoUring::builder().setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().build(RING_ENTRIES);
         let uring = match quick {
             Ok(uring) => uring,
             // Kernels before 6.0 know io_uring without these flags.
@@ -196,7 +197,13 @@ impl Ring {
     /// Takes the completions that have arrived. Returns how many.
     fn drain(&self) -> usize {
         let mut taken = 0;
-        if self.unsubmitted.get() {
+        if self.in_flight.get() == 0 {
+            return 0;
+        }
+        // A completion that is ready waits for this thread to enter the kernel: a busy one would not before the next
+        // tick, which is milliseconds away.
+        let is_due = self.unsubmitted.get() || self.uring.borrow_mut().submission().taskrun();
+        if is_due {
             self.unsubmitted.set(self.uring.borrow_mut().submit().is_err());
         }
         loop {
@@ -370,6 +377,10 @@ impl Disk for UringDisk {
 
     async fn remove(&self, path: &Path) -> Result<()> {
         self.names.remove(path).await
+    }
+
+    fn drain(&self) {
+        self.ring.drain();
     }
 
     async fn sync_dir(&self, dir: &Path) -> Result<()> {

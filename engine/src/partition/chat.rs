@@ -174,7 +174,8 @@ impl State {
         let before = row.variable_bytes();
         row.remember(client_seq, seq, time_ms);
         let after = row.variable_bytes();
-        self.active.count_change(before, after);
+        let copied_up = core::mem::take(&mut self.uncounted_bytes);
+        self.active.count_change(before, after + copied_up);
 
         let message = StoredMessage { seq, sender, client_seq, time_ms, body };
         self.active.messages.push(chat_id, message.clone());

@@ -68,6 +68,8 @@ pub(crate) struct State {
     settings: Settings,
     active: Layer,
     sealed: Option<Rc<Layer>>,
+    /// Variable bytes of rows that were copied up since the active layer was last told.
+    uncounted_bytes: usize,
     /// Rows known from files: the newer generation, and the one before it.
     clean: Layer,
     older: Layer,
@@ -84,6 +86,7 @@ impl State {
             settings,
             active: Layer::default(),
             sealed: None,
+            uncounted_bytes: 0,
             clean: Layer::default(),
             older: Layer::default(),
             seals: 0,
@@ -111,11 +114,14 @@ impl State {
 
     /// A loaded row, to be changed: it is copied up to the active layer.
     fn edit<R: Row>(&mut self, key: R::Key) -> &mut Option<R> {
-        if !R::map(&self.active).contains_key(&key) {
-            let row = self.get::<R>(&key).cloned();
-            self.active.insert::<R>(key, row);
-        }
-        R::map_mut(&mut self.active).get_mut(&key).expect("it was there or has just been put there")
+        let Self { active, sealed, clean, older, uncounted_bytes, .. } = self;
+        R::map_mut(active).get_or_insert_with(key, || {
+            let found = sealed.as_ref().and_then(|sealed| R::map(sealed).get(&key));
+            let found = found.or_else(|| R::map(clean).get(&key)).or_else(|| R::map(older).get(&key));
+            let row = found.expect("prefetch has loaded every row that apply needs").clone();
+            *uncounted_bytes += row.as_ref().map_or(0, R::variable_bytes);
+            row
+        })
     }
 
     /// Applies one entry. Rows it needs are loaded.
@@ -126,6 +132,7 @@ impl State {
             let outcome = self.apply_command(command, effects);
             effects.outcomes.push(outcome);
         }
+        self.active.count_change(0, core::mem::take(&mut self.uncounted_bytes));
         self.applied = index;
         self.applied_term = term;
     }
@@ -174,9 +181,12 @@ impl State {
                 self.want::<Device>(device, RowKey::Device, missing);
             }
             Command::Send { chat, peer, sender, .. } => {
-                self.want::<Chat>(*chat, RowKey::Chat, missing);
+                let row = self.lookup::<Chat>(chat);
+                if row.is_none() {
+                    missing.push(RowKey::Chat(*chat));
+                }
                 self.want::<Sender>((*chat, *sender), RowKey::Sender, missing);
-                if self.lookup::<Chat>(chat).flatten().is_none_or(|chat| !chat.pending) {
+                if row.flatten().is_none_or(|chat| !chat.pending) {
                     self.want::<Pending>(*chat, RowKey::Pending, missing);
                     for user in [sender.user, *peer] {
                         self.want::<Member>((*chat, user), RowKey::Member, missing);

@@ -12,7 +12,7 @@ use crate::{
     env::DiskFile,
     error::Result,
     ids::{FileId, LogIndex, Term},
-    limits::{BLOCK_BYTES, TABLE_APPEND_BYTES, TABLE_BLOCK_BYTES},
+    limits::{BLOCK_BYTES, ROW_BLOCK_BYTES, TABLE_APPEND_BYTES, TABLE_BLOCK_BYTES},
     message::{StoredMessage, message_key},
     planted::{self, Planted},
 };
@@ -118,7 +118,7 @@ impl<F: DiskFile> TableWriter<F> {
         assert!(self.kind.class != Class::Messages, "messages have their own form");
         assert!(self.rows == 0 || key > &self.last_key[..], "file {}: keys ascend", self.id);
         let bytes = row_bytes(key.len(), value.map_or(0, <[u8]>::len));
-        if !self.rows_block.is_empty() && self.rows_block.len() + bytes > TABLE_BLOCK_BYTES {
+        if !self.rows_block.is_empty() && self.rows_block.len() + bytes > ROW_BLOCK_BYTES {
             self.close_rows(slice).await?;
         }
         if self.rows_block.is_empty() {

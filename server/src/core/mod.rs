@@ -194,6 +194,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
         tracing::info!(core = %options.core, report = ?recovered.report, "journal recovered");
 
         let shared = Shared::new(options.memory_bytes, clock.clone());
+        let drained = disk.clone();
+        shared.pacer().drain_with(move || drained.drain());
         let tree = TreeConfig { window_ms: options.window_ms };
         let mut partitions = BTreeMap::new();
         let mut groups = CoreGroups::default();
