@@ -383,6 +383,7 @@ impl<D: Disk, C: Clock> Database<D, C> {
     /// Applies what is durable.
     async fn apply(&self) -> Result<()> {
         let _turn = self.inner.applying.take().await;
+        self.inner.shared.pacer().note_served();
         // Taken for the while, and given back with its room: they are as many as a commit has commands.
         let mut effects = self.inner.effects.take();
         let applied = self.apply_durable(&mut effects).await;

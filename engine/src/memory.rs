@@ -5,8 +5,8 @@
 //! | active memtables of all partitions | a quarter | the largest is sealed and flushed |
 //! | active and sealed memtables | a half | writes wait, or are refused |
 //! | rows known from files | a quarter | the older generation of a partition's is dropped |
-//! | filters and indexes of open tables | a sixteenth | the coldest table is closed |
-//! | blocks | three sixteenths, and what memtables and rows do not use | the coldest block is dropped |
+//! | filters and indexes of open tables | what they take, up to a quarter | the coldest table is closed |
+//! | blocks | what the others leave, and never less than an eighth | the coldest block is dropped |
 //!
 //! Invariants
 //! - What is reported is what is counted: bytes of content plus a flat charge per entry, not the allocator's view.
@@ -120,16 +120,16 @@ impl Memory {
         self.budget / 4 / self.partitions.borrow().len().max(1)
     }
 
-    /// Bytes for filters and indexes of open tables.
+    /// Bytes for filters and indexes of open tables. A table that is closed for lack of room is read again, index and
+    /// all, with the next read: so they come before blocks.
     pub const fn tables_max(&self) -> usize {
-        self.budget / 16
+        self.budget / 4
     }
 
-    /// Bytes for blocks now.
-    pub fn blocks_max(&self) -> usize {
-        let memtables = (self.active() + self.sealed()).min(self.stall_at());
-        let rows = self.rows().min(self.budget / 4);
-        self.budget - self.tables_max() - memtables - rows
+    /// Bytes for blocks now, beside open tables of so many bytes.
+    pub fn blocks_max(&self, tables: usize) -> usize {
+        let used = self.active() + self.sealed() + self.rows().min(self.budget / 4) + tables.min(self.tables_max());
+        self.budget.saturating_sub(used).max(self.budget / 8)
     }
 }
 
@@ -138,17 +138,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_get_what_memtables_and_rows_do_not_use_and_never_less_than_their_share() {
+    fn blocks_get_what_the_others_leave_and_never_less_than_an_eighth() {
         let memory = Memory::new(64 << 20);
         let (one, other) = (memory.register(), memory.register());
-        assert_eq!(memory.blocks_max(), 60 << 20);
+        assert_eq!(memory.blocks_max(0), 64 << 20);
         one.active.set(10 << 20);
         other.sealed.set(6 << 20);
-        assert_eq!(memory.blocks_max(), 44 << 20);
+        assert_eq!(memory.blocks_max(8 << 20), 40 << 20);
         assert!(!memory.must_stall());
         one.active.set(90 << 20);
         other.rows.set(90 << 20);
-        assert_eq!(memory.blocks_max(), 12 << 20);
+        assert_eq!(memory.blocks_max(90 << 20), 8 << 20);
         assert!(memory.must_stall());
         drop(one);
         assert_eq!((memory.active(), memory.sealed()), (0, 6 << 20));

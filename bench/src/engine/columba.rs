@@ -113,6 +113,7 @@ impl Store for Columba {
 
     fn settle(&mut self) -> anyhow::Result<()> {
         self.wait(async {
+            self.db.flush().await?;
             let start = now_ns();
             let (mut quiet_since, mut written) = (start, self.db.stats().bytes_written_total);
             while now_ns() - quiet_since < QUIET_NS && now_ns() - start < SETTLE_NS_MAX {
@@ -121,8 +122,8 @@ impl Store for Columba {
                     (quiet_since, written) = (now_ns(), self.db.stats().bytes_written_total);
                 }
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn counters(&self) -> Counters {

@@ -78,6 +78,8 @@ const RAW_WRITES: u64 = 2_000;
 const INBOX_OP_BYTES_MAX: u64 = 96;
 /// Segments of the plain log where it recycles them.
 const RATE_SEGMENTS: u64 = 4;
+/// Cache for each chat of the warm reads: two blocks, and as much again for indexes, filters and uneven shards.
+const WARM_BYTES_PER_CHAT: u64 = 64 << 10;
 
 /// Write buffers where nothing is written.
 const READ_WRITE_BUFFER_BYTES: u64 = 8 << 20;
@@ -143,7 +145,7 @@ pub(crate) struct Options {
     /// Reads of each kind [default: 10000].
     #[arg(long)]
     reads: Option<u64>,
-    /// Chats of the warm reads.
+    /// Chats of the warm reads; fewer where the cache would not hold them with room to spare.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     warm_chats: u64,
     /// Cache for the reads, percent of the messages' bytes.
@@ -373,16 +375,17 @@ fn measure_load_and_reads(options: &Options, dir: &Path, floor: &Path, result: &
     result.reopen = Some(measure(&spec(write_settings, Phase::Reopen { written, batches }))?);
 
     if kind.has_index() {
+        let read_settings = options.read_settings();
         let plan = ReadPlan {
             written,
             reads: options.reads.unwrap_or(if options.quick { 1_000 } else { 10_000 }).max(1),
-            warm_chats: options.warm_chats,
+            warm_chats: options.warm_chats.min(read_settings.cache_bytes / WARM_BYTES_PER_CHAT).max(1),
             mixed_messages: options.mixed_messages.unwrap_or(messages / 10),
             batch,
             floor: floor.to_owned(),
         };
         eprintln!("{kind}: {} reads of each kind", plan.reads);
-        result.reads = Some(measure(&spec(options.read_settings(), Phase::Read(plan.clone())))?);
+        result.reads = Some(measure(&spec(read_settings, Phase::Read(plan.clone())))?);
         eprintln!("{kind}: {} messages with a read after each batch", plan.mixed_messages);
         result.mixed = Some(measure(&spec(options.mixed_settings(), Phase::Mix(plan)))?);
     }

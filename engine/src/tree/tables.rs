@@ -69,7 +69,7 @@ impl<F: DiskFile> Shared<F> {
         let cost = Cost { least: capacity / TABLES_OPEN_MAX as u64 };
         let tables = Cache::with_options(options, cost, BuildHasherDefault::default(), Default::default());
         let inner = Inner {
-            blocks: BlockCache::new(memory.blocks_max()),
+            blocks: BlockCache::new(memory.blocks_max(0)),
             memory,
             pacer: Pacer::new(clock),
             tables: RefCell::new(tables),
@@ -94,7 +94,8 @@ impl<F: DiskFile> Shared<F> {
 
     /// Gives the blocks what the memtables leave. To be called now and then, and after each seal and flush.
     pub fn rebalance(&self) {
-        self.inner.blocks.set_capacity(self.inner.memory.blocks_max());
+        let tables = usize::try_from(self.inner.tables.borrow().weight()).expect("bytes in memory");
+        self.inner.blocks.set_capacity(self.inner.memory.blocks_max(tables));
     }
 
     pub(crate) fn next_tree(&self) -> u32 {
@@ -109,6 +110,7 @@ impl<F: DiskFile> Shared<F> {
 
     pub(crate) fn keep_table(&self, tree: u32, table: &Rc<Table<F>>) {
         self.inner.tables.borrow_mut().insert((tree, table.id()), Rc::clone(table));
+        self.rebalance();
     }
 
     pub(crate) fn forget_table(&self, tree: u32, file: FileId) {
