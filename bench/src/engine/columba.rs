@@ -118,7 +118,9 @@ impl Store for Columba {
             let (mut quiet_since, mut written) = (start, self.db.stats().bytes_written_total);
             while now_ns() - quiet_since < QUIET_NS && now_ns() - start < SETTLE_NS_MAX {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                if written != self.db.stats().bytes_written_total {
+                // A merge counts what it wrote when it is done.
+                let is_busy = self.db.partitions().iter().any(|one| one.tree().is_merging() || one.wants_compaction());
+                if is_busy || written != self.db.stats().bytes_written_total {
                     (quiet_since, written) = (now_ns(), self.db.stats().bytes_written_total);
                 }
             }
