@@ -40,12 +40,9 @@ pub fn flush_due<'a, D: Disk>(
     idle.clone().find(|partition| partition.id() == pinning)
 }
 
-/// The partition whose files should be merged or dropped next, but for those that `skips` names.
-pub fn compaction_due<'a, D: Disk>(
-    partitions: impl Iterator<Item = &'a Partition<D>>,
-    skips: impl Fn(&Partition<D>) -> bool,
-) -> Option<&'a Partition<D>> {
-    let due = partitions.filter(|partition| !skips(partition) && partition.wants_compaction());
+/// The partition whose files should be merged or dropped next.
+pub fn compaction_due<'a, D: Disk>(partitions: impl Iterator<Item = &'a Partition<D>>) -> Option<&'a Partition<D>> {
+    let due = partitions.filter(|partition| partition.wants_compaction());
     due.max_by_key(|partition| (partition.tree().stats().level_0, core::cmp::Reverse(partition.id())))
 }
 

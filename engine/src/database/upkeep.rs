@@ -76,7 +76,7 @@ impl<D: Disk, C: Clock> Database<D, C> {
             if self.inner.closing.get() {
                 return Ok(());
             }
-            let due = upkeep::compaction_due(self.inner.partitions.iter(), |_| false);
+            let due = upkeep::compaction_due(self.inner.partitions.iter());
             let blocked = match due {
                 None => {
                     survive(self.sweep_now_and_then().await)?;
@@ -177,7 +177,7 @@ impl<D: Disk, C: Clock> Database<D, C> {
     /// # Errors
     /// Damage, `NoSpace`, `Io`.
     pub async fn compact(&self) -> Result<()> {
-        while let Some(partition) = upkeep::compaction_due(self.inner.partitions.iter(), |_| false) {
+        while let Some(partition) = upkeep::compaction_due(self.inner.partitions.iter()) {
             partition.compact().await?;
         }
         Ok(())

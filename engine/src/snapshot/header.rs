@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, LogIndex, PartitionId, Term},
     limits::{BLOCK_BYTES, SNAPSHOT_HEADER_BYTES_MAX},
-    table::meta::FileMeta,
+    table::{crc_beside_itself, meta::FileMeta},
     tree::{conflict, manifest::Manifest},
 };
 
@@ -75,7 +75,7 @@ impl SnapshotHeader {
         out[16..20].copy_from_slice(&self.partition.get().to_le_bytes());
         out[24..32].copy_from_slice(&self.complete_from.get().to_le_bytes());
         out.extend_from_slice(&self.manifest.encode());
-        let sum = crc(&out);
+        let sum = crc_beside_itself(&out);
         out[12..16].copy_from_slice(&sum.to_le_bytes());
         out
     }
@@ -90,7 +90,7 @@ impl SnapshotHeader {
             return Err(damaged("it is not the header of a snapshot"));
         }
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        if crc(bytes) != u32_at(12) {
+        if crc_beside_itself(bytes) != u32_at(12) {
             return Err(damaged("it does not match its crc"));
         }
         if u32_at(8) != SNAPSHOT_VERSION {
@@ -121,13 +121,6 @@ impl SnapshotHeader {
         }
         conflict(files).map(|conflict| conflict.reason)
     }
-}
-
-fn crc(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..12]);
-    hasher.update(&bytes[16..]);
-    hasher.finalize()
 }
 
 /// Checks the image of a header: for fuzzing.

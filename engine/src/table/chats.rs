@@ -9,6 +9,8 @@
 use bytes::Bytes;
 use columba_wire::{ChatId, MessageSeq};
 
+use super::columns::varint::{Columns, put_varint};
+
 /// The list, being written.
 #[derive(Default)]
 pub(crate) struct ChatList {
@@ -64,47 +66,21 @@ impl ChatList {
 /// Reads the section's content. `None` where it is malformed.
 pub(crate) fn parse_chats(bytes: &Bytes) -> Option<Vec<ChatRange>> {
     let count = u32::from_le_bytes(*bytes.first_chunk::<4>()?) as usize;
-    let mut rest = &bytes[4..];
-    if count > rest.len() / CHAT_BYTES_MIN {
+    if count > (bytes.len() - 4) / CHAT_BYTES_MIN {
         return None;
     }
+    let mut rest = Columns::new(&bytes[4..]);
     let mut chats: Vec<ChatRange> = Vec::with_capacity(count);
     for _ in 0..count {
-        let chat = ChatId::from_bytes(*rest.first_chunk::<16>()?);
-        rest = &rest[16..];
-        let first = take_varint(&mut rest)?;
-        let last = first.checked_add(take_varint(&mut rest)?)?;
+        let chat = ChatId::from_bytes(rest.array().ok()?);
+        let first = rest.varint().ok()?;
+        let last = first.checked_add(rest.varint().ok()?)?;
         if chats.last().is_some_and(|before| before.chat >= chat) {
             return None;
         }
         chats.push(ChatRange { chat, first: MessageSeq::new(first), last: MessageSeq::new(last) });
     }
     rest.is_empty().then_some(chats)
-}
-
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push((number & 0x7f) as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let part = u64::from(byte & 0x7f);
-        if shift == 63 && part > 1 {
-            return None;
-        }
-        number |= part << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

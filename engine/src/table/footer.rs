@@ -8,6 +8,7 @@
 
 use std::path::Path;
 
+use super::crc_beside_itself;
 use crate::{
     error::{Error, Result},
     ids::FileId,
@@ -48,7 +49,7 @@ impl Footer {
             out[24 + n * 8..32 + n * 8].copy_from_slice(&at.to_le_bytes());
         }
         out[64..68].copy_from_slice(&self.checksum.to_le_bytes());
-        let sum = footer_crc(&out);
+        let sum = crc_beside_itself(&out);
         out[12..16].copy_from_slice(&sum.to_le_bytes());
         out
     }
@@ -68,7 +69,7 @@ impl Footer {
         }
         let u32_at = |at: usize| u32::from_le_bytes(block[at..at + 4].try_into().expect("4 bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(block[at..at + 8].try_into().expect("8 bytes"));
-        if footer_crc(block) != u32_at(12) {
+        if crc_beside_itself(block) != u32_at(12) {
             return Err(damaged("the footer does not match its crc"));
         }
         if u32_at(8) != TABLE_VERSION {
@@ -90,11 +91,4 @@ impl Footer {
         }
         Ok(footer)
     }
-}
-
-fn footer_crc(block: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&block[..12]);
-    hasher.update(&block[16..]);
-    hasher.finalize()
 }

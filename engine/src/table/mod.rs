@@ -49,3 +49,11 @@ pub use self::reader::check_image;
 
 /// What is wrong with a block, for its `DamagedBlock`.
 type Damage = &'static str;
+
+/// crc32 of a footer, a manifest or another small file, but for the four bytes at 12 that hold it.
+pub(crate) fn crc_beside_itself(bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..12]);
+    hasher.update(&bytes[16..]);
+    hasher.finalize()
+}

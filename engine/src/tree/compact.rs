@@ -42,20 +42,6 @@ pub trait Keep {
     fn keeps_inbox(&self, key: &[u8]) -> bool;
 }
 
-/// Keeps everything.
-#[derive(Clone, Copy, Debug)]
-pub struct KeepAll;
-
-impl Keep for KeepAll {
-    fn keeps_message(&self, _chat: ChatId, _seq: MessageSeq, _time_ms: u64) -> bool {
-        true
-    }
-
-    fn keeps_inbox(&self, _key: &[u8]) -> bool {
-        true
-    }
-}
-
 /// What a step of compaction did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compacted {

@@ -18,7 +18,10 @@ use crate::{
     error::{Error, Result},
     ids::{FileId, LogIndex, Term},
     limits::BLOCK_BYTES,
-    table::meta::{FileMeta, Properties},
+    table::{
+        crc_beside_itself,
+        meta::{FileMeta, Properties},
+    },
 };
 
 const MAGIC: &[u8; 8] = b"COLMANI1";
@@ -70,7 +73,7 @@ impl Manifest {
             out.extend_from_slice(&file.checksum.to_le_bytes());
             file.properties.encode(&[], &mut out);
         }
-        let sum = crc(&out);
+        let sum = crc_beside_itself(&out);
         out[12..16].copy_from_slice(&sum.to_le_bytes());
         out
     }
@@ -86,7 +89,7 @@ impl Manifest {
         }
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-        if crc(bytes) != u32_at(12) {
+        if crc_beside_itself(bytes) != u32_at(12) {
             return Err(damaged("it does not match its crc"));
         }
         if u32_at(8) != MANIFEST_VERSION {
@@ -130,13 +133,6 @@ fn take_file(rest: &mut Bytes) -> Option<FileMeta> {
     }
     *rest = rest.slice(FILE_BYTES + taken..);
     Some(FileMeta { id, bytes, checksum, properties })
-}
-
-fn crc(bytes: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..12]);
-    hasher.update(&bytes[16..]);
-    hasher.finalize()
 }
 
 /// Reads the manifest of a directory; `None` where there is none.

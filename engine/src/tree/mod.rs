@@ -38,7 +38,7 @@ pub mod view;
 mod tests;
 
 pub use self::{
-    compact::{Compacted, Keep, KeepAll},
+    compact::{Compacted, Keep},
     flush::FlushWriter,
     read::{MessageRange, ScanRange},
     scrub::VerifyReport,

@@ -104,7 +104,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             if self.state.borrow().shutting_down {
                 return Ok(());
             }
-            let Some(partition) = upkeep::compaction_due(self.partitions.values(), |_| false) else {
+            let Some(partition) = upkeep::compaction_due(self.partitions.values()) else {
                 self.pause(TIMEOUT_MAX, |_| false).await;
                 continue;
             };

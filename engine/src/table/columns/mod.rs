@@ -33,7 +33,7 @@ mod block;
 mod builder;
 #[cfg(test)]
 mod tests;
-mod varint;
+pub(super) mod varint;
 
 pub use self::{block::MessageBlock, builder::MessageBlockBuilder};
 

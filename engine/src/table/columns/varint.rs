@@ -7,7 +7,7 @@ use super::super::Damage;
 /// Bytes of a number at most.
 pub(super) const VARINT_BYTES_MAX: usize = 10;
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(in crate::table) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -22,23 +22,23 @@ pub(super) fn put_difference(out: &mut Vec<u8>, before: u64, number: u64) {
 }
 
 /// Takes fields off the front of the columns.
-pub(super) struct Columns<'a> {
+pub(in crate::table) struct Columns<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Columns<'a> {
-    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::table) const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
+    pub(in crate::table) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damage> {
         let (array, rest) = self.rest.split_first_chunk().ok_or("its columns end early")?;
         self.rest = rest;
         Ok(*array)
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Damage> {
+    pub(in crate::table) fn varint(&mut self) -> Result<u64, Damage> {
         let (first, rest) = self.rest.split_first().ok_or("its columns end early")?;
         if *first < 0x80 {
             self.rest = rest;
@@ -77,7 +77,7 @@ impl<'a> Columns<'a> {
         usize::try_from(count).ok().filter(|count| *count <= most).ok_or("it counts more than it can hold")
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(in crate::table) const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 }
