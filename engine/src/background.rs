@@ -1,11 +1,14 @@
-//! Background work beside the messages: slices, and how much of the core they may take.
+//! Background work beside the messages: where it runs, and how it gives way.
 //!
-//! Flush, compaction, scrub and the like are futures on the core's own thread. They call [`Pacer::checkpoint`] after
-//! each block: it gives way when a slice is over. A slice is [`SLICE_IDLE`] where nothing else has happened of late,
-//! and [`SLICE_BUSY`] where the core serves clients, so that a commit's completion is not kept waiting. Between two
-//! slices every other task of the core has had a turn; how many turns depends on how urgent the work is
-//! ([`Pacer::set_urgency`]), so background work takes a smaller share where there is time, and a larger one before
-//! writes would have to wait for it.
+//! | work | where |
+//! |---|---|
+//! | flush, merge, freeing of memtables | beside the core, on a thread of lower priority ([`crate::env::Disk::aside`]) |
+//! | scrub, sweeps, snapshots | on the core, in slices |
+//!
+//! Both call [`Slice::checkpoint`] after each block. On the core a [`Pacer`] ends a slice after [`SLICE_IDLE`] where
+//! nothing else has happened of late, and after [`SLICE_BUSY`] where the core serves clients; between two slices every
+//! other task of the core has had some turns. Beside the core the kernel shares out the processor, and a checkpoint is
+//! only where work ends that nobody waits for any more.
 //!
 //! Invariants
 //! - A future holds the core for one slice and one block at most.
@@ -27,22 +30,12 @@ pub const SLICE_BUSY: Duration = Duration::from_micros(50);
 const BUSY_FOR: Duration = Duration::from_millis(1);
 /// Checkpoints in a slice, however fast they are: also what ends a slice where time stands still.
 const CHECKPOINTS_MAX: u32 = 64;
-/// Turns that others get between two slices, by urgency.
-const TURNS: [u32; 3] = [4, 2, 1];
+/// Turns that others get between two slices.
+const TURNS: u32 = 4;
+/// Checkpoints between two places where work beside the core gives way.
+const CHECKPOINTS_ASIDE: u32 = 16;
 
-/// How much it matters that background work gets on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Urgency {
-    /// There is time.
-    #[default]
-    Low,
-    /// It should keep up.
-    Normal,
-    /// Writes will have to wait soon, or do.
-    High,
-}
-
-/// What background work took.
+/// What background work on the core took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacerStats {
     /// Slices.
@@ -61,7 +54,6 @@ pub struct Pacer {
 
 struct Inner {
     now: Box<dyn Fn() -> Instant>,
-    urgency: Cell<Urgency>,
     served: Cell<Option<Instant>>,
     stats: RefCell<PacerStats>,
     drain: RefCell<Option<Box<dyn Fn()>>>,
@@ -69,8 +61,8 @@ struct Inner {
 
 /// One background task's place in its slice.
 pub struct Slice {
-    pacer: Pacer,
-    started: Instant,
+    /// None beside the core.
+    paced: Option<(Pacer, Instant)>,
     checkpoints: u32,
 }
 
@@ -79,7 +71,6 @@ impl Pacer {
     pub fn new(clock: impl Clock) -> Self {
         let inner = Inner {
             now: Box::new(move || clock.now()),
-            urgency: Cell::default(),
             served: Cell::default(),
             stats: RefCell::default(),
             drain: RefCell::default(),
@@ -98,11 +89,6 @@ impl Pacer {
         self.inner.served.set(Some((self.inner.now)()));
     }
 
-    /// Says how urgent background work is.
-    pub fn set_urgency(&self, urgency: Urgency) {
-        self.inner.urgency.set(urgency);
-    }
-
     /// What background work took so far.
     pub fn stats(&self) -> PacerStats {
         *self.inner.stats.borrow()
@@ -110,7 +96,7 @@ impl Pacer {
 
     /// Begins a task's first slice.
     pub fn slice(&self) -> Slice {
-        Slice { pacer: self.clone(), started: (self.inner.now)(), checkpoints: 0 }
+        Slice { paced: Some((self.clone(), (self.inner.now)())), checkpoints: 0 }
     }
 
     fn slice_length(&self, now: Instant) -> Duration {
@@ -120,19 +106,31 @@ impl Pacer {
 }
 
 impl Slice {
+    /// For work beside the core.
+    pub fn aside() -> Self {
+        Self { paced: None, checkpoints: 0 }
+    }
+
     /// Gives way where the slice is over. To be called after each block of work.
     pub async fn checkpoint(&mut self) {
         self.checkpoints += 1;
-        let inner = &self.pacer.inner;
+        let Some((pacer, started)) = &self.paced else {
+            if self.checkpoints >= CHECKPOINTS_ASIDE {
+                self.checkpoints = 0;
+                yield_now().await;
+            }
+            return;
+        };
+        let inner = &pacer.inner;
         if let Some(drain) = &*inner.drain.borrow() {
             drain();
         }
         let now = (inner.now)();
-        if self.checkpoints < CHECKPOINTS_MAX && now.saturating_since(self.started) < self.pacer.slice_length(now) {
+        if self.checkpoints < CHECKPOINTS_MAX && now.saturating_since(*started) < pacer.slice_length(now) {
             return;
         }
         self.close(now);
-        for _ in 0..TURNS[self.pacer.inner.urgency.get() as usize] {
+        for _ in 0..TURNS {
             yield_now().await;
         }
         self.restart();
@@ -140,22 +138,29 @@ impl Slice {
 
     /// Begins anew after a wait, which was not this task's time.
     pub fn restart(&mut self) {
-        self.started = (self.pacer.inner.now)();
+        if let Some((pacer, started)) = &mut self.paced {
+            *started = (pacer.inner.now)();
+        }
         self.checkpoints = 0;
     }
 
     /// Ends a slice before a wait.
     pub fn pause(&mut self) {
-        self.close((self.pacer.inner.now)());
+        if let Some((pacer, _)) = &self.paced {
+            self.close((pacer.inner.now)());
+        }
     }
 
     fn close(&mut self, now: Instant) {
-        let took = u64::try_from(now.saturating_since(self.started).as_nanos()).unwrap_or(u64::MAX);
-        let mut stats = self.pacer.inner.stats.borrow_mut();
+        let Some((pacer, started)) = &mut self.paced else {
+            return;
+        };
+        let took = u64::try_from(now.saturating_since(*started).as_nanos()).unwrap_or(u64::MAX);
+        let mut stats = pacer.inner.stats.borrow_mut();
         stats.slices += 1;
         stats.busy_ns += took;
         stats.longest_ns = stats.longest_ns.max(took);
-        self.started = now;
+        *started = now;
     }
 }
 
@@ -186,22 +191,17 @@ mod tests {
     fn work_gives_way_after_each_slice_and_more_often_beside_clients() {
         let clock = ManualClock::new(WallTime::default());
         let pacer = Pacer::new(clock.clone());
-        pacer.set_urgency(Urgency::High);
         let block = Duration::from_micros(25);
-        assert_eq!(polls_until_done(&clock, &pacer, block, 40), 3, "1 ms of work is two slices of 500 us");
+        assert_eq!(polls_until_done(&clock, &pacer, block, 40), 9, "1 ms of work is two slices of 500 us");
         assert_eq!(pacer.stats().longest_ns, 500_000);
         pacer.note_served();
-        assert_eq!(polls_until_done(&clock, &pacer, block, 20), 11, "0.5 ms of work beside clients is ten slices");
-        pacer.set_urgency(Urgency::Low);
-        pacer.note_served();
-        assert_eq!(polls_until_done(&clock, &pacer, block, 20), 41, "others get four turns where there is time");
+        assert_eq!(polls_until_done(&clock, &pacer, block, 20), 41, "0.5 ms of work beside clients is ten slices");
     }
 
     #[test]
     fn work_gives_way_where_time_stands_still() {
         let clock = ManualClock::new(WallTime::default());
         let pacer = Pacer::new(clock.clone());
-        pacer.set_urgency(Urgency::High);
-        assert_eq!(polls_until_done(&clock, &pacer, Duration::ZERO, 640), 11);
+        assert_eq!(polls_until_done(&clock, &pacer, Duration::ZERO, 640), 41);
     }
 }

@@ -11,15 +11,7 @@
 //! Invariants
 //! - A partition is flushed by one flush and merged by one merge at a time; both may go on beside each other.
 
-use crate::{
-    background::Urgency,
-    env::Disk,
-    journal::Journal,
-    limits::{SEGMENTS_FLUSH_AT, SEGMENTS_MAX, STATE_FILES_AT},
-    memory::Memory,
-    partition::Partition,
-    tree::Shared,
-};
+use crate::{env::Disk, journal::Journal, limits::SEGMENTS_FLUSH_AT, memory::Memory, partition::Partition};
 
 /// The partition that should be flushed next.
 pub fn flush_due<'a, D: Disk>(
@@ -43,26 +35,5 @@ pub fn flush_due<'a, D: Disk>(
 /// The partition whose files should be merged or dropped next.
 pub fn compaction_due<'a, D: Disk>(partitions: impl Iterator<Item = &'a Partition<D>>) -> Option<&'a Partition<D>> {
     let due = partitions.filter(|partition| partition.wants_compaction());
-    due.max_by_key(|partition| (partition.tree().stats().level_0, core::cmp::Reverse(partition.id())))
-}
-
-/// How urgent background work is.
-pub fn urgency<'a, D: Disk>(
-    partitions: impl Iterator<Item = &'a Partition<D>>,
-    journal: &Journal<D>,
-    shared: &Shared<D::File>,
-) -> Urgency {
-    let memory = shared.memory();
-    let level_0 = partitions.map(|partition| partition.tree().stats().level_0).max().unwrap_or_default();
-    // Three quarters of the way to where writes wait.
-    let pressed = memory.active() + memory.sealed() >= memory.stall_at() / 4 * 3
-        || journal.segments_in_use() >= SEGMENTS_MAX / 4 * 3
-        || level_0 >= STATE_FILES_AT * 3;
-    if pressed {
-        Urgency::High
-    } else if memory.sealed() > 0 && memory.active() >= memory.seal_at() / 2 || level_0 > STATE_FILES_AT {
-        Urgency::Normal
-    } else {
-        Urgency::Low
-    }
+    due.max_by_key(|partition| (partition.tree().level_0(), core::cmp::Reverse(partition.id())))
 }

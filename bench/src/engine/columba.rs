@@ -1,8 +1,9 @@
 //! Columba's engine, over its embedding API.
 //!
 //! - Journal and files are written with direct I/O on io_uring; reads are direct.
-//! - One thread: commits, reads and background work are tasks of it, so background work goes on while a call waits for
-//!   the disk, and in [`Store::settle`]. RocksDB and Fjall have two threads of their own for it.
+//! - One thread commits and reads; one flush and one merge at a time have a thread each beside it, of lower priority.
+//!   Their outcomes are installed by the first, while a call waits for the disk, and in [`Store::settle`]. RocksDB and
+//!   Fjall have two threads for their background.
 //! - There is one budget of memory; it is the sum of what the others get for write buffers and cache.
 //! - The engine finds the chat, and numbers messages and inbox entries by itself: it is told less, and must come to the
 //!   same as the workload.

@@ -36,9 +36,8 @@ impl<D: Disk, C: Clock> Database<D, C> {
             if self.inner.closing.get() {
                 return Ok(());
             }
-            self.set_urgency();
             for partition in &self.inner.partitions {
-                partition.free_discarded().await;
+                partition.free_discarded().await?;
             }
             let maintained = self.inner.journal.maintain().await;
             let blocked = survive(maintained)? | survive(self.flush_due().await)?;
@@ -83,7 +82,6 @@ impl<D: Disk, C: Clock> Database<D, C> {
                     true
                 }
                 Some(partition) => {
-                    self.set_urgency();
                     // After damage the next plan goes around the file.
                     survive(partition.compact().await.map(|_| ()))?
                 }
@@ -115,12 +113,6 @@ impl<D: Disk, C: Clock> Database<D, C> {
             }
         }
         Ok(())
-    }
-
-    fn set_urgency(&self) {
-        let partitions = self.inner.partitions.iter();
-        let urgency = upkeep::urgency(partitions, &self.inner.journal, &self.inner.shared);
-        self.inner.shared.pacer().set_urgency(urgency);
     }
 
     /// Waits where memtables or journal are full.

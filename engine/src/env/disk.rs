@@ -8,7 +8,7 @@
 //! - Dropping a future detaches from the operation; the operation and its buffer live on until it completes.
 //! - Offsets, lengths and buffers of durable writes and reads are multiples of `BLOCK_BYTES`.
 //! - One owner at a time writes a byte range: operations on overlapping ranges are never in flight together.
-//! - Futures are not `Send`: a disk belongs to its core.
+//! - Futures are not `Send`: a disk belongs to its core. What is to run beside the core goes through [`Disk::aside`].
 
 use std::{future::Future, path::Path};
 
@@ -28,6 +28,9 @@ pub struct DirEntry {
 pub trait Disk: Clone + 'static {
     /// An open file. Cheap to clone; clones share the file.
     type File: DiskFile;
+
+    /// The same files for work beside the core: see [`Disk::aside`].
+    type Aside: Disk;
 
     /// Makes a directory and its parents; no error where it exists. Not durable before `sync_dir` of the parent.
     fn create_dir_all(&self, path: &Path) -> impl Future<Output = Result<()>>;
@@ -57,6 +60,21 @@ pub trait Disk: Clone + 'static {
     /// Takes completions that have arrived, so that who waits for them is woken. Cheap; to be called by work that keeps
     /// the thread busy, between its slices.
     fn drain(&self) {}
+
+    /// Runs work that keeps a processor busy for long, and waits for its outcome: beside the core, on a thread of its
+    /// own, where the disk is real. A simulated disk runs it in place, so that a seed decides in which order things
+    /// happen. `name` is the thread's, at most 15 bytes.
+    ///
+    /// The work gives way after each block of data ([`crate::background::Slice::aside`]). Dropping the future ends it
+    /// there and waits until it has ended: nothing is written any more when the drop returns.
+    ///
+    /// # Errors
+    /// `Io` where no thread can be started.
+    fn aside<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(Self::Aside) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T>>;
 
     /// Makes the names of a directory durable.
     fn sync_dir(&self, dir: &Path) -> impl Future<Output = Result<()>>;

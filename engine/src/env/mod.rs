@@ -5,6 +5,8 @@
 //! | [`disk`] | the traits [`Disk`] and [`DiskFile`] |
 //! | [`buffer`] | block-aligned buffers for direct I/O |
 //! | [`lock`] | (D) one process at a time has a directory |
+//! | [`aside`] | (D) long work on a thread of its own |
+//! | [`blocking`] | (D) calls that return when they are done |
 //! | [`thread_disk`] | (D) blocking threads, `pwritev2(RWF_DSYNC)` |
 //! | [`uring`] | (D) io_uring, O_DIRECT |
 //! | [`probe`] | (D) which of the two, decided at start and logged |
@@ -13,6 +15,8 @@
 //! | [`rng`] | the seeded generator |
 //! | [`executor`] | polls futures without a runtime |
 
+pub mod aside;
+pub mod blocking;
 pub mod buffer;
 pub mod clock;
 pub mod disk;

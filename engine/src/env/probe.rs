@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use super::{
-    AlignedBuf, DirEntry, Disk, DiskFile,
+    AlignedBuf, DirEntry, Disk, DiskFile, aside,
+    blocking::BlockingDisk,
     thread_disk::{ThreadDisk, ThreadFile},
     uring::{UringDisk, UringDriver, UringFile},
 };
@@ -116,6 +117,15 @@ macro_rules! delegate {
 
 impl Disk for AnyDisk {
     type File = AnyFile;
+    type Aside = BlockingDisk;
+
+    async fn aside<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(BlockingDisk) -> T + Send + 'static,
+    ) -> Result<T> {
+        aside::run(name, work).await
+    }
 
     fn drain(&self) {
         delegate!(self, AnyDisk, disk => disk.drain());

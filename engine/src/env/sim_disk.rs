@@ -461,6 +461,15 @@ fn not_found(operation: &'static str, path: &Path) -> Error {
 
 impl Disk for SimDisk {
     type File = SimFile;
+    type Aside = Self;
+
+    async fn aside<T: Send + 'static>(
+        &self,
+        _name: &'static str,
+        work: impl AsyncFnOnce(Self) -> T + Send + 'static,
+    ) -> Result<T> {
+        Ok(work(self.clone()).await)
+    }
 
     async fn create_dir_all(&self, path: &Path) -> Result<()> {
         self.operate(|inner| {

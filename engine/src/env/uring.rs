@@ -30,7 +30,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     AlignedBuf, DirEntry, Disk, DiskFile,
-    thread_disk::{Handle, ThreadDisk, ThreadFile, io_error, write_error},
+    blocking::{BlockingDisk, Handle, io_error, write_error},
+    thread_disk::{ThreadDisk, ThreadFile},
 };
 use crate::error::{Error, Result};
 
@@ -350,6 +351,15 @@ impl UringDriver {
 
 impl Disk for UringDisk {
     type File = UringFile;
+    type Aside = BlockingDisk;
+
+    async fn aside<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(BlockingDisk) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.names.aside(name, work).await
+    }
 
     async fn create_dir_all(&self, path: &Path) -> Result<()> {
         self.names.create_dir_all(path).await

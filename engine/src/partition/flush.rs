@@ -1,29 +1,29 @@
 //! What moves rows between memory and files: flush, compaction, and what is kept in memory beside the memtable.
 //!
-//! A flush seals the active layer and writes it in order of keys. Nothing of it is done in one go: keys are sorted
-//! shard by shard and merged while they are written, and what was written is dropped shard by shard. The rows of the
-//! sealed layer stay known afterwards, without being copied: the layer becomes the newer generation of clean rows.
+//! A flush seals the active layer and writes it in order of keys, beside the core: what is sealed does not change and
+//! stays readable. The rows of the sealed layer stay known afterwards, without being copied: the layer becomes the newer
+//! generation of clean rows.
 //!
 //! Invariants
 //! - One flush at a time; the sealed layer stays readable until its files are part of the tree.
 //! - What is dead when it is written, or merged, is left out: the command that killed it is durable before it is
 //!   applied, so a replay kills it again.
 
-use core::{cell::Cell, cmp::Reverse, hash::Hash};
-use std::{collections::BinaryHeap, rc::Rc};
+use core::{cmp::Reverse, hash::Hash};
+use std::{collections::BinaryHeap, sync::Arc};
 
-use columba_wire::{ChatId, MessageSeq};
+use futures_util::future::join;
 
 use super::{
     Partition, State,
     chat::{Chat, Pending},
     dedup::Sender,
-    inbox::{Inbox, InboxChat, encode_entry, entry_key, parse_entry_key},
+    inbox::{Inbox, InboxChat, encode_entry, entry_key},
+    living,
     receipt::Member,
-    retention::Floor,
+    retention::Settings,
     rows::{Layer, Row, file_key},
     sharded::ShardedMap,
-    store::Inner,
     user::{Device, Handle, LastSeen, User},
 };
 use crate::{
@@ -33,13 +33,11 @@ use crate::{
     ids::{FileId, LogIndex},
     limits::MEMTABLE_BYTES_MAX,
     table::{chats::ChatRange, meta::Class},
-    tree::{Compacted, FlushWriter, Keep, TreeMeta, plan::Plan},
+    tree::{Compacted, FlushWriter, TreeMeta, plan::Plan},
 };
 
 /// Rows up to which a flushed layer is copied into the clean ones; a larger one takes their place.
 const KEEP_BY_COPY_ROWS: usize = 4096;
-/// Inbox entries dropped between two checkpoints.
-const DROP_ENTRIES: usize = 512;
 
 /// What a flush did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,23 +82,27 @@ impl<D: Disk> Partition<D> {
     /// # Panics
     /// If a flush is under way.
     pub async fn flush(&self) -> Result<FlushReport> {
-        let (sealed, meta) = {
+        let (sealed, settings, meta) = {
             let mut state = self.inner.state.borrow_mut();
             assert!(state.sealed.is_none(), "partition {}: one flush at a time", self.inner.id);
-            let sealed = Rc::new(core::mem::take(&mut state.active));
-            state.sealed = Some(Rc::clone(&sealed));
+            let sealed = Arc::new(core::mem::take(&mut state.active));
+            state.sealed = Some(Arc::clone(&sealed));
             let extra = state.settings.encode();
-            (sealed, TreeMeta { applied: state.applied, applied_term: state.applied_term, extra })
+            let meta = TreeMeta { applied: state.applied, applied_term: state.applied_term, extra };
+            (sealed, state.settings, meta)
         };
         self.account();
         self.inner.tree.shared().rebalance();
         let applied = meta.applied;
-        let written = self.inner.tree.flush(meta, async |writer| write_layer(&self.inner, &sealed, writer).await).await;
+        let layer = Arc::clone(&sealed);
+        let write = async move |writer: &mut FlushWriter<D::Aside>| write_layer(&layer, &settings, writer).await;
+        let written = self.inner.tree.flush(meta, write).await;
         let discarded = {
             let mut state = self.inner.state.borrow_mut();
             state.seals += 1;
             state.sealed = None;
-            let layer = Rc::try_unwrap(sealed).ok().expect("no read holds a layer across a wait");
+            let layer =
+                Arc::try_unwrap(sealed).ok().expect("no read holds a layer across a wait, and the flush has ended");
             if written.is_ok() {
                 state.keep_clean(layer, self.inner.tree.shared().memory().rows_max())
             } else {
@@ -111,7 +113,6 @@ impl<D: Disk> Partition<D> {
         self.account();
         self.inner.flushed.notify();
         self.inner.discarded.borrow_mut().extend(discarded);
-        self.free_discarded().await;
         self.inner.tree.shared().rebalance();
         written.map(|()| FlushReport { applied })
     }
@@ -154,8 +155,13 @@ impl<D: Disk> Partition<D> {
         let Some(plan) = self.inner.tree.plan(self.dead_before_ms()) else {
             return Ok(Compacted::default());
         };
-        let keep = Living { inner: &*self.inner, floor: Cell::new(None) };
-        self.inner.tree.compact(&plan, &keep).await
+        self.carry_out(&plan).await
+    }
+
+    async fn carry_out(&self, plan: &Plan) -> Result<Compacted> {
+        let (asking, asked) = living::channel(self.settings());
+        let answer = asked.answer(|ask| self.inner.state.borrow().answer(ask));
+        join(self.inner.tree.compact(plan, asking), answer).await.0
     }
 
     /// Whether some chat keeps messages until they are delivered: then [`Self::sweep`] may find files to drop.
@@ -194,8 +200,7 @@ impl<D: Disk> Partition<D> {
         if self.inner.tree.is_merging() {
             return Ok(Some((file, false)));
         }
-        let keep = Living { inner: &*self.inner, floor: Cell::new(None) };
-        self.inner.tree.compact(&Plan::Drop(vec![file]), &keep).await?;
+        self.carry_out(&Plan::Drop(vec![file])).await?;
         Ok(Some((file, true)))
     }
 
@@ -208,16 +213,16 @@ impl<D: Disk> Partition<D> {
         usage.rows.set(state.clean.bytes() + state.older.bytes());
     }
 
-    /// Frees what [`Self::evict`] and flushes have discarded, in slices. Part of a flush; to be called now and then.
-    pub async fn free_discarded(&self) {
-        let mut slice = self.inner.tree.shared().pacer().slice();
-        loop {
-            let next = self.inner.discarded.borrow_mut().pop();
-            let Some(layer) = next else {
-                return;
-            };
-            free(layer, &mut slice).await;
+    /// Frees what [`Self::evict`] and flushes have discarded, beside the core. To be called now and then.
+    ///
+    /// # Errors
+    /// `Io` where no thread can be started.
+    pub async fn free_discarded(&self) -> Result<()> {
+        let discarded = self.inner.discarded.take();
+        if discarded.is_empty() {
+            return Ok(());
         }
+        self.inner.tree.disk().aside("columba-free", async move |_| drop(discarded)).await
     }
 
     /// Drops rows kept from files where there are too many. To be called between applies.
@@ -276,18 +281,20 @@ impl<K: Copy + Ord> Iterator for SortedKeys<K> {
     }
 }
 
-async fn write_layer<D: Disk>(inner: &Inner<D>, layer: &Layer, writer: &mut FlushWriter<'_, D>) -> Result<()> {
-    let floor = |chat| inner.state.borrow().floor(chat).unwrap_or_default();
+/// Writes a sealed layer. What is dead by what it knows itself is left out: a chat's row and an inbox's are in the same
+/// layer as what was appended to them.
+async fn write_layer<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut FlushWriter<D>) -> Result<()> {
     for chat in SortedKeys::of(layer.messages.runs(), writer.slice()).await {
         let run = layer.messages.runs().get(&chat).expect("the chat is from this map");
-        let floor = floor(chat);
+        let row = Chat::map(layer).get(&chat).and_then(Option::as_ref);
+        let floor = row.map(|row| settings.floor_of(row)).unwrap_or_default();
         for message in run.iter().filter(|message| !floor.is_dead(message.seq, message.time_ms)) {
             writer.message(chat, message).await?;
         }
     }
     for (device, entry) in layer.inbox_entries.iter() {
-        let is_read = entry.position <= inner.state.borrow().inbox_head(device);
-        if !is_read {
+        let inbox = Inbox::map(layer).get(&device).and_then(Option::as_ref);
+        if inbox.is_none_or(|inbox| entry.position > inbox.head) {
             writer.inbox(&entry_key(device, entry.position), &encode_entry(entry)).await?;
         }
     }
@@ -304,7 +311,7 @@ async fn write_layer<D: Disk>(inner: &Inner<D>, layer: &Layer, writer: &mut Flus
     write_rows::<InboxChat, D>(layer, writer).await
 }
 
-async fn write_rows<R: Row, D: Disk>(layer: &Layer, writer: &mut FlushWriter<'_, D>) -> Result<()> {
+async fn write_rows<R: Row, D: Disk>(layer: &Layer, writer: &mut FlushWriter<D>) -> Result<()> {
     let map = R::map(layer);
     if map.len() == 0 {
         return Ok(());
@@ -321,67 +328,7 @@ async fn write_rows<R: Row, D: Disk>(layer: &Layer, writer: &mut FlushWriter<'_,
     Ok(())
 }
 
-/// Frees a layer piece by piece.
-async fn free(mut layer: Layer, slice: &mut Slice) {
-    for shard in core::mem::take(&mut layer.messages).into_runs().into_shards() {
-        drop(shard);
-        slice.checkpoint().await;
-    }
-    while layer.inbox_entries.drop_some(DROP_ENTRIES) {
-        slice.checkpoint().await;
-    }
-    drop_rows::<User>(&mut layer, slice).await;
-    drop_rows::<Handle>(&mut layer, slice).await;
-    drop_rows::<Device>(&mut layer, slice).await;
-    drop_rows::<LastSeen>(&mut layer, slice).await;
-    drop_rows::<Chat>(&mut layer, slice).await;
-    drop_rows::<Sender>(&mut layer, slice).await;
-    drop_rows::<Member>(&mut layer, slice).await;
-    drop_rows::<Pending>(&mut layer, slice).await;
-    drop_rows::<Inbox>(&mut layer, slice).await;
-    drop_rows::<InboxChat>(&mut layer, slice).await;
-}
-
-async fn drop_rows<R: Row>(layer: &mut Layer, slice: &mut Slice) {
-    for shard in core::mem::take(R::map_mut(layer)).into_shards() {
-        drop(shard);
-        slice.checkpoint().await;
-    }
-}
-
-/// What of the files is alive, by the state of now.
-struct Living<'a, D: Disk> {
-    inner: &'a Inner<D>,
-    /// The floor of the chat that was asked about last: a file has a chat's messages side by side.
-    floor: Cell<Option<(ChatId, Floor)>>,
-}
-
-impl<D: Disk> Keep for Living<'_, D> {
-    fn keeps_message(&self, chat: ChatId, seq: MessageSeq, time_ms: u64) -> bool {
-        let floor = match self.floor.get() {
-            Some((known, floor)) if known == chat => floor,
-            _ => {
-                // Where the chat is not in memory its messages are kept: a later merge will drop them.
-                let floor = self.inner.state.borrow().floor(chat).unwrap_or_default();
-                self.floor.set(Some((chat, floor)));
-                floor
-            }
-        };
-        !floor.is_dead(seq, time_ms)
-    }
-
-    fn keeps_inbox(&self, key: &[u8]) -> bool {
-        // Where the watermark is not in memory the entry is kept: a later merge will drop it.
-        parse_entry_key(key).is_none_or(|(device, position)| position > self.inner.state.borrow().inbox_head(device))
-    }
-}
-
 impl State {
-    /// A device's watermark; 0 where it is not in memory.
-    pub(super) fn inbox_head(&self, device: columba_wire::DeviceAddress) -> u64 {
-        self.lookup::<Inbox>(&device).flatten().map_or(0, |inbox| inbox.head)
-    }
-
     /// Flushed rows are true of the files now, and stay known: a few are copied, a layer of many becomes the newer
     /// generation. Returns what is not needed any more.
     fn keep_clean(&mut self, mut sealed: Layer, rows_max: usize) -> Vec<Layer> {

@@ -96,16 +96,6 @@ impl InboxEntries {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (DeviceAddress, &InboxEntry)> {
         self.map.iter().map(|((device, _), entry)| (*device, entry))
     }
-
-    /// Drops up to this many entries; whether any are left.
-    pub(crate) fn drop_some(&mut self, entries: usize) -> bool {
-        for _ in 0..entries {
-            if self.map.pop_first().is_none() {
-                return false;
-            }
-        }
-        true
-    }
 }
 
 /// The value of an entry in files.

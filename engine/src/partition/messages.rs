@@ -71,11 +71,6 @@ impl Messages {
     pub(crate) fn runs(&self) -> &ShardedMap<ChatId, VecDeque<StoredMessage>> {
         &self.runs
     }
-
-    /// The same, to be dropped piece by piece.
-    pub(crate) fn into_runs(self) -> ShardedMap<ChatId, VecDeque<StoredMessage>> {
-        self.runs
-    }
 }
 
 fn slot_bytes(run: &VecDeque<StoredMessage>) -> usize {

@@ -14,6 +14,7 @@
 //! | `sharded` | the hash map under all of them |
 //! | `store` | loading and reading: the state over its tree |
 //! | `flush` | flush, compaction, what stays in memory |
+//! | `living` | what merges ask of the state |
 //!
 //! Invariants
 //! - `apply` reads no clock, draws no random number and does no I/O: equal logs give equal states, byte for byte.
@@ -31,6 +32,7 @@ pub mod dedup;
 pub mod effect;
 mod flush;
 pub mod inbox;
+mod living;
 mod messages;
 pub mod receipt;
 pub mod retention;
@@ -39,7 +41,7 @@ mod sharded;
 mod store;
 pub mod user;
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use columba_wire::{DeviceAddress, UserId};
 
@@ -67,7 +69,7 @@ pub(crate) struct State {
     applied_term: Term,
     settings: Settings,
     active: Layer,
-    sealed: Option<Rc<Layer>>,
+    sealed: Option<Arc<Layer>>,
     /// Variable bytes of rows that were copied up since the active layer was last told.
     uncounted_bytes: usize,
     /// Rows known from files: the newer generation, and the one before it.

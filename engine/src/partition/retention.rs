@@ -148,10 +148,12 @@ pub struct Settings {
     overrides_forever: u64,
     /// The most days that one of them ever had, since there were none.
     override_days_max: u32,
+    /// Whether a retention other than for ever was ever set: before, no message can be dead.
+    deletes: bool,
 }
 
 /// Form of [`Settings`] in a manifest.
-const SETTINGS_VERSION: u8 = 1;
+const SETTINGS_VERSION: u8 = 2;
 
 impl Settings {
     /// Reads what [`Self::encode`] wrote; nothing at all is the default.
@@ -174,6 +176,11 @@ impl Settings {
             overrides: take.take_u64()?,
             overrides_forever: take.take_u64()?,
             override_days_max: take.take_u32()?,
+            deletes: match take.take_u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Error::Malformed { what: "settings", reason: "a flag is neither 0 nor 1" }),
+            },
         };
         take.finish()?;
         if settings.overrides_forever > settings.overrides || settings.expired_before_ms > settings.expired_at_ms {
@@ -184,7 +191,7 @@ impl Settings {
 
     /// The bytes for the manifest.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(42);
+        let mut out = Vec::with_capacity(43);
         out.put_u8(SETTINGS_VERSION);
         put_retention(Some(self.retention), &mut out);
         out.put_u64(self.expired_at_ms);
@@ -192,6 +199,7 @@ impl Settings {
         out.put_u64(self.overrides);
         out.put_u64(self.overrides_forever);
         out.put_u32(self.override_days_max);
+        out.put_u8(u8::from(self.deletes));
         out.into()
     }
 
@@ -199,14 +207,24 @@ impl Settings {
     /// messages are missing, readers are told that they may have expired, so that they go on behind them.
     pub(crate) fn rebuilt<'a>(chats: impl Iterator<Item = &'a Chat>, has_holes: bool) -> Self {
         let since = u64::from(has_holes);
-        let mut settings = Self { expired_at_ms: since, expired_before_ms: since, ..Self::default() };
-        chats.for_each(|chat| settings.count_override(None, chat.retention));
+        let mut settings =
+            Self { expired_at_ms: since, expired_before_ms: since, deletes: has_holes, ..Self::default() };
+        for chat in chats {
+            settings.count_override(None, chat.retention);
+            settings.deletes |= chat.retention.is_some_and(|own| own != Retention::default())
+                || settings.floor_of(chat) != Floor::default();
+        }
         settings
     }
 
     /// Whether an [`super::command::Command::Expire`] can change anything.
     pub fn can_expire(&self) -> bool {
         self.retention.days().is_some() || self.overrides > self.overrides_forever
+    }
+
+    /// Whether any message may ever have died.
+    pub const fn deletes(&self) -> bool {
+        self.deletes
     }
 
     /// Whether some chat may keep messages only until they are delivered.
@@ -281,6 +299,7 @@ impl State {
     pub(super) fn apply_set_retention(&mut self, chat: Option<ChatId>, retention: Option<Retention>) -> Outcome {
         let Some(id) = chat else {
             self.settings.retention = retention.unwrap_or_default();
+            self.settings.deletes |= self.settings.retention != Retention::default();
             self.settings.expire();
             return Outcome::Done;
         };
@@ -293,6 +312,7 @@ impl State {
         row.expired_before_ms = settings.floor_of(row).expired_before_ms;
         let before = core::mem::replace(&mut row.retention, retention);
         self.settings.count_override(before, retention);
+        self.settings.deletes |= retention.is_some_and(|retention| retention != Retention::default());
         self.delete_delivered(id);
         Outcome::Done
     }

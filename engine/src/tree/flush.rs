@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use columba_wire::ChatId;
 
-use super::{Tree, TreeMeta};
+use super::{Tree, TreeMeta, new_files::NewFiles};
 use crate::{
     background::Slice,
     env::Disk,
@@ -21,8 +21,10 @@ use crate::{
 };
 
 /// The files of a flush, being written. Each class is pushed in ascending order; classes may be mixed.
-pub struct FlushWriter<'a, D: Disk> {
-    tree: &'a Tree<D>,
+pub struct FlushWriter<D: Disk> {
+    disk: D,
+    files: NewFiles,
+    window_ms: u64,
     kind: FileKind,
     messages: BTreeMap<u64, TableWriter<D::File>>,
     inbox: Option<TableWriter<D::File>>,
@@ -31,7 +33,7 @@ pub struct FlushWriter<'a, D: Disk> {
     slice: Slice,
 }
 
-impl<D: Disk> FlushWriter<'_, D> {
+impl<D: Disk> FlushWriter<D> {
     /// The slice in which this is written.
     pub fn slice(&mut self) -> &mut Slice {
         &mut self.slice
@@ -42,7 +44,7 @@ impl<D: Disk> FlushWriter<'_, D> {
     /// # Errors
     /// `NoSpace`, `Io`.
     pub async fn message(&mut self, chat: ChatId, message: &StoredMessage) -> Result<()> {
-        let window = message.time_ms / self.tree.config().window_ms;
+        let window = message.time_ms / self.window_ms;
         if !self.messages.contains_key(&window) {
             let kind = FileKind { class: Class::Messages, window, ..self.kind.clone() };
             let writer = self.begin(kind).await?;
@@ -77,9 +79,7 @@ impl<D: Disk> FlushWriter<'_, D> {
     }
 
     async fn begin(&mut self, kind: FileKind) -> Result<TableWriter<D::File>> {
-        let id = self.tree.take_file_id();
-        self.begun.push(id);
-        self.tree.create_table(id, kind).await
+        self.files.begin(&self.disk, kind, &mut self.begun).await
     }
 
     async fn finish(&mut self) -> Result<Vec<FileMeta>> {
@@ -94,7 +94,7 @@ impl<D: Disk> FlushWriter<'_, D> {
 
 impl<D: Disk> Tree<D> {
     /// Writes what `fill` pushes to new files that are newer than all others, and moves the meta with them. Without
-    /// rows only the meta moves.
+    /// rows only the meta moves. The writing is done beside the core.
     ///
     /// # Errors
     /// `NoSpace`, `Io`: nothing has changed.
@@ -104,7 +104,7 @@ impl<D: Disk> Tree<D> {
     pub async fn flush(
         &self,
         meta: TreeMeta,
-        fill: impl AsyncFnOnce(&mut FlushWriter<'_, D>) -> Result<()>,
+        fill: impl AsyncFnOnce(&mut FlushWriter<D::Aside>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let _flushing = self.begin_flush();
         let kind = FileKind {
@@ -116,27 +116,29 @@ impl<D: Disk> Tree<D> {
             term: meta.applied_term,
         };
         assert!(meta.applied >= self.meta().applied, "a flush does not go back");
-        let mut writer = FlushWriter {
-            tree: self,
-            kind,
-            messages: BTreeMap::new(),
-            inbox: None,
-            state: None,
-            begun: Vec::new(),
-            slice: self.shared().pacer().slice(),
-        };
-        let written = match fill(&mut writer).await {
-            Ok(()) => writer.finish().await,
-            Err(error) => Err(error),
-        };
-        let begun = core::mem::take(&mut writer.begun);
-        drop(writer);
-        match written {
-            Ok(written) => self.replace(&[], written, Some(meta)).await,
-            Err(error) => {
-                self.remove_files(&begun).await;
-                Err(error)
+        let (files, window_ms) = (self.new_files().clone(), self.config().window_ms);
+        let written = self.disk().aside("columba-flush", async move |disk| {
+            let mut writer = FlushWriter {
+                disk,
+                files,
+                window_ms,
+                kind,
+                messages: BTreeMap::new(),
+                inbox: None,
+                state: None,
+                begun: Vec::new(),
+                slice: Slice::aside(),
+            };
+            let written = match fill(&mut writer).await {
+                Ok(()) => writer.finish().await,
+                Err(error) => Err(error),
+            };
+            if written.is_err() {
+                writer.files.remove(&writer.disk, &writer.begun).await;
             }
-        }
+            written
+        });
+        let written = written.await??;
+        self.replace(&[], written, Some(meta)).await
     }
 }

@@ -8,6 +8,8 @@
 //! | `store` | [`Tree`]: open, change of versions, counters |
 //! | `flush` | a memtable to new files |
 //! | [`compact`] | carries out plans |
+//! | [`merge`] | files to new files |
+//! | `new_files` | names and ids for what flushes and merges write |
 //! | [`read`] | rows by key and range, messages of a chat |
 //! | [`scrub`] | verification at a bounded rate |
 //! | `tables` | what the trees of a core share: open tables, caches, budget |
@@ -26,6 +28,8 @@
 pub mod compact;
 mod flush;
 pub mod manifest;
+pub mod merge;
+mod new_files;
 pub mod plan;
 pub mod read;
 pub mod scrub;
@@ -38,8 +42,9 @@ pub mod view;
 mod tests;
 
 pub use self::{
-    compact::{Compacted, Keep},
+    compact::Compacted,
     flush::FlushWriter,
+    merge::{Keep, Living},
     read::{MessageRange, ScanRange},
     scrub::VerifyReport,
     store::{Tree, TreeConfig, TreeMeta, TreeReport, TreeStats},

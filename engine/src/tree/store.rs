@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 use super::{
     manifest::{self, MANIFEST_NAME, MANIFEST_NEW_NAME, Manifest},
+    new_files::NewFiles,
+    plan::{Plan, PlanFile, plan_compaction},
     tables::Shared,
     version::{LiveFile, Version},
 };
@@ -21,7 +23,6 @@ use crate::{
     table::{
         meta::{Class, FileMeta},
         reader::Table,
-        writer::{FileKind, TableWriter},
     },
 };
 
@@ -103,7 +104,6 @@ pub struct Tree<D: Disk> {
 
 struct Inner<D: Disk> {
     disk: D,
-    dir: PathBuf,
     config: TreeConfig,
     shared: Shared<D::File>,
     /// This tree's number among those of the core.
@@ -111,7 +111,11 @@ struct Inner<D: Disk> {
     version: RefCell<Rc<Version>>,
     /// Files that are no longer live, until no reader has them.
     garbage: RefCell<Vec<Rc<LiveFile>>>,
-    next_file: Cell<FileId>,
+    new_files: NewFiles,
+    /// Grows with each change of version, and where damage was found: a plan holds for one of its values.
+    changes: Cell<u64>,
+    /// The plan of the last call, and what it was made for.
+    planned: RefCell<Option<(u64, u64, Option<Plan>)>>,
     flushing: Cell<bool>,
     merging: Cell<bool>,
     installing: Turn,
@@ -194,17 +198,19 @@ impl<D: Disk> Tree<D> {
         shared: Shared<D::File>,
         manifest: Manifest,
     ) -> Self {
-        let next_file = Cell::new(manifest.next_file.max(FileId::new(1)));
+        let number = shared.next_tree();
+        let new_files = NewFiles::new(number, dir, manifest.next_file.max(FileId::new(1)));
         let files = manifest.files.iter().cloned().map(LiveFile::new).collect();
         let inner = Inner {
             disk,
-            dir,
             config,
-            number: shared.next_tree(),
+            number,
             shared,
             version: RefCell::new(Rc::new(Version::new(manifest, files))),
             garbage: RefCell::default(),
-            next_file,
+            new_files,
+            changes: Cell::new(0),
+            planned: RefCell::new(None),
             flushing: Cell::new(false),
             merging: Cell::new(false),
             installing: Turn::default(),
@@ -232,7 +238,7 @@ impl<D: Disk> Tree<D> {
     }
 
     pub(crate) fn dir(&self) -> &Path {
-        &self.inner.dir
+        self.inner.new_files.dir()
     }
 
     /// How far the files hold the log.
@@ -247,20 +253,11 @@ impl<D: Disk> Tree<D> {
     /// # Errors
     /// `DamagedFile`, `Io`.
     pub(crate) async fn table(&self, file: &LiveFile) -> Result<Rc<Table<D::File>>> {
-        let Inner { disk, dir, shared, number, .. } = &*self.inner;
+        let Inner { disk, new_files, shared, number, .. } = &*self.inner;
         if let Some(table) = shared.table(*number, file.id()) {
             return Ok(table);
         }
-        let path = dir.join(table_name(file.id()));
-        let opened = async {
-            let table = Table::open(*number, file.id(), path.clone(), disk.open(&path).await?).await?;
-            if table.meta() != file.meta {
-                let reason = "it is not the file that the manifest names".to_owned();
-                return Err(Error::DamagedFile { path: path.clone(), reason });
-            }
-            Ok(Rc::new(table))
-        };
-        let table = self.watch(file, opened.await)?;
+        let table = Rc::new(self.watch(file, new_files.open(disk, &file.meta).await)?);
         shared.keep_table(*number, &table);
         Ok(table)
     }
@@ -274,7 +271,7 @@ impl<D: Disk> Tree<D> {
             bytes: sum(|file| file.bytes),
             rows: sum(|file| file.properties.rows),
             quarantined: version.files().filter(|file| file.quarantined.get()).count(),
-            level_0: version.state[0].len(),
+            level_0: self.level_0(),
             ..self.inner.totals.get()
         }
     }
@@ -295,10 +292,41 @@ impl<D: Disk> Tree<D> {
         self.inner.merging.get()
     }
 
-    pub(crate) fn take_file_id(&self) -> FileId {
-        let id = self.inner.next_file.get();
-        self.inner.next_file.set(id.next());
-        id
+    pub(super) fn new_files(&self) -> &NewFiles {
+        &self.inner.new_files
+    }
+
+    /// State files of level 0: what every point read looks through.
+    pub fn level_0(&self) -> usize {
+        self.inner.version.borrow().state[0].len()
+    }
+
+    /// Quarantines a file in which damage was found.
+    pub(super) fn watch<T>(&self, file: &LiveFile, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.is_damage()
+            && !file.quarantined.replace(true)
+        {
+            self.inner.changes.set(self.inner.changes.get() + 1);
+        }
+        result
+    }
+
+    /// The next step of compaction, if there is any: see [`plan_compaction`]. Made anew only where files have changed.
+    pub fn plan(&self, dead_before_ms: u64) -> Option<Plan> {
+        let changes = self.inner.changes.get();
+        let mut planned = self.inner.planned.borrow_mut();
+        if let Some((for_changes, for_dead_before_ms, plan)) = &*planned
+            && (*for_changes, *for_dead_before_ms) == (changes, dead_before_ms)
+        {
+            return plan.clone();
+        }
+        let version = self.version();
+        let files: Vec<_> =
+            version.files().map(|file| PlanFile { meta: &file.meta, quarantined: file.quarantined.get() }).collect();
+        let plan = plan_compaction(&files, dead_before_ms);
+        *planned = Some((changes, dead_before_ms, plan.clone()));
+        plan
     }
 
     pub(super) fn begin_flush(&self) -> Held<'_> {
@@ -309,18 +337,6 @@ impl<D: Disk> Tree<D> {
     pub(super) fn begin_merge(&self) -> Held<'_> {
         assert!(!self.inner.merging.replace(true), "one merge of a tree at a time");
         Held(&self.inner.merging)
-    }
-
-    pub(crate) async fn create_table(&self, id: FileId, kind: FileKind) -> Result<TableWriter<D::File>> {
-        let file = self.inner.disk.create(&self.inner.dir.join(table_name(id))).await?;
-        Ok(TableWriter::new(id, file, kind))
-    }
-
-    /// Removes files that never became live. What cannot be removed now is an orphan at the next start.
-    pub(super) async fn remove_files(&self, ids: &[FileId]) {
-        for id in ids {
-            let _ = self.inner.disk.remove(&self.inner.dir.join(table_name(*id))).await;
-        }
     }
 
     /// Makes `added` live in the place of `removed`, whose data is durable, and moves the meta.
@@ -339,7 +355,7 @@ impl<D: Disk> Tree<D> {
         let replaced = self.install(removed, added, meta).await;
         if let Err(Error::NoSpace { .. }) = &replaced {
             // The next try writes others. (After any other failure the manifest may name them.)
-            self.remove_files(&ids).await;
+            self.inner.new_files.remove(&self.inner.disk, &ids).await;
         }
         replaced?;
         self.count(|totals| {
@@ -355,7 +371,7 @@ impl<D: Disk> Tree<D> {
     }
 
     async fn install(&self, removed: &[Rc<LiveFile>], added: Vec<FileMeta>, meta: Option<TreeMeta>) -> Result<()> {
-        let Inner { disk, dir, installing, .. } = &*self.inner;
+        let Inner { disk, new_files, installing, .. } = &*self.inner;
         let _turn = installing.take().await;
         let before = self.version();
         let is_removed = |file: &Rc<LiveFile>| removed.iter().any(|removed| removed.id() == file.id());
@@ -363,13 +379,14 @@ impl<D: Disk> Tree<D> {
         assert!(files.len() + removed.len() == before.manifest.files.len(), "what is replaced was live");
         files.extend(added.into_iter().map(LiveFile::new));
         let TreeMeta { applied, applied_term, extra } = meta.unwrap_or_else(|| self.meta());
-        let next_file = self.inner.next_file.get();
+        let next_file = new_files.next();
         let manifest = Manifest { applied, applied_term, next_file, extra, files: Vec::new() };
         let version = Version::new(manifest, files);
-        disk.sync_dir(dir).await?;
-        let written = manifest::replace(disk, dir, &version.manifest).await?;
+        disk.sync_dir(new_files.dir()).await?;
+        let written = manifest::replace(disk, new_files.dir(), &version.manifest).await?;
         self.count(|totals| totals.manifest_bytes_total += written);
         *self.inner.version.borrow_mut() = Rc::new(version);
+        self.inner.changes.set(self.inner.changes.get() + 1);
         Ok(())
     }
 
@@ -388,7 +405,7 @@ impl<D: Disk> Tree<D> {
                 return Ok(());
             };
             self.inner.shared.forget_table(self.inner.number, file.id());
-            self.inner.disk.remove(&self.inner.dir.join(table_name(file.id()))).await?;
+            self.inner.disk.remove(&self.dir().join(table_name(file.id()))).await?;
         }
     }
 

@@ -94,7 +94,7 @@ fn a_window_past_its_retention_is_dropped_without_reading_or_writing_a_message()
         let below = Below { dead_before_ms: 1200, ..NOW };
         let before = (tree.stats(), tree.shared().tables_open());
         let Some(Plan::Drop(dropped)) = tree.plan(below.dead_before_ms) else { panic!("there is something to drop") };
-        let compacted = tree.compact(&Plan::Drop(dropped.clone()), &below).await.unwrap();
+        let compacted = tree.compact(&Plan::Drop(dropped.clone()), below).await.unwrap();
         assert_eq!((compacted.bytes_written, compacted.files_removed), (0, dropped.len()));
         assert_eq!(tree.stats().merged_bytes_total, before.0.merged_bytes_total);
         assert!(compacted.bytes_removed > 0 && tree.stats().bytes + compacted.bytes_removed == before.0.bytes);
@@ -162,7 +162,7 @@ fn a_damaged_file_is_quarantined_and_everything_else_goes_on() {
         assert!(disk.flip_bit(&path, 100, 3));
         let plan = tree.plan(0).unwrap();
         assert!(
-            tree.compact(&plan, &NOW).await.is_err_and(|error| error.is_damage())
+            tree.compact(&plan, NOW).await.is_err_and(|error| error.is_damage())
                 || !matches!(&plan,
             Plan::Merge(merge) if merge.class == Class::Messages)
         );

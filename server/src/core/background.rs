@@ -57,7 +57,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             self.report();
             for partition in self.partitions.values() {
-                partition.free_discarded().await;
+                partition.free_discarded().await.map_err(Error::Engine)?;
             }
             let memory = self.shared.memory();
             // One that found no space is tried until there is some: till then nothing new is taken.
@@ -218,8 +218,6 @@ impl<D: Disk, C: Clock> Core<D, C> {
         for partition in self.partitions.values() {
             tree += partition.stats().1;
         }
-        let urgency = upkeep::urgency(self.partitions.values(), &self.journal, &self.shared);
-        self.shared.pacer().set_urgency(urgency);
         self.shared.rebalance();
         let written = tree.flushed_bytes_total + tree.merged_bytes_total + tree.manifest_bytes_total;
         let (memory, blocks, pace) =

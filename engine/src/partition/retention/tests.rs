@@ -290,7 +290,12 @@ fn settings_that_are_none_are_malformed() {
     assert_eq!(Settings::decode(Bytes::new()).unwrap(), Settings::default());
     let good = Settings { overrides: 1, overrides_forever: 1, ..Settings::default() }.encode().to_vec();
     assert!(Settings::decode(good.clone().into()).is_ok());
-    for (at, byte, why) in [(0, 2, "an unknown version"), (1, 0, "no retention"), (14, 1, "more expired than time")] {
+    for (at, byte, why) in [
+        (0, SETTINGS_VERSION + 1, "an unknown version"),
+        (1, 0, "no retention"),
+        (14, 1, "more expired than time"),
+        (42, 2, "no flag"),
+    ] {
         let mut bytes = good.clone();
         bytes[at] = byte;
         assert!(Settings::decode(bytes.into()).is_err(), "{why}");

@@ -102,6 +102,11 @@ impl MessageBlock {
         self.entries.is_empty()
     }
 
+    /// A message's time.
+    pub fn time_ms(&self, at: usize) -> u64 {
+        self.entries[at].time_ms
+    }
+
     /// Bytes it takes in memory.
     pub const fn memory_bytes(&self) -> usize {
         self.bytes.len()

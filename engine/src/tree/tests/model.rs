@@ -14,8 +14,8 @@ use crate::{
     ids::{LogIndex, Term},
     memory::MEMORY_BYTES_MIN,
     message::StoredMessage,
-    table::meta::Class,
-    tree::{Keep, MessageRange, ScanRange, Shared, Tree, TreeConfig, TreeMeta, View, plan::Plan},
+    table::{block::Block, columns::MessageBlock, meta::Class},
+    tree::{Keep, Living, MessageRange, ScanRange, Shared, Tree, TreeConfig, TreeMeta, View, plan::Plan},
 };
 
 /// What a tree must answer.
@@ -45,13 +45,19 @@ pub(super) struct Below {
     pub(super) dead_before_ms: u64,
 }
 
+impl Below {
+    pub(super) fn keeps_inbox(self, key: &[u8]) -> bool {
+        key[1] >= self.inbox_head
+    }
+}
+
 impl Keep for Below {
-    fn keeps_message(&self, _chat: ChatId, _seq: MessageSeq, time_ms: u64) -> bool {
-        time_ms >= self.dead_before_ms
+    async fn living_messages(&mut self, block: &MessageBlock) -> Living {
+        Living::these((0..block.len()).map(|row| block.time_ms(row) >= self.dead_before_ms))
     }
 
-    fn keeps_inbox(&self, key: &[u8]) -> bool {
-        key[1] >= self.inbox_head
+    async fn living_entries(&mut self, block: &Block) -> Living {
+        Living::these((0..block.len()).map(|row| self.keeps_inbox(block.key(row))))
     }
 }
 
@@ -142,7 +148,8 @@ pub(super) fn meta(applied: u64) -> TreeMeta {
 }
 
 pub(super) async fn flush(tree: &Tree<SimDisk>, rows: &Rows, applied: u64) -> Result<()> {
-    tree.flush(meta(applied), async |writer| {
+    let rows = rows.clone();
+    tree.flush(meta(applied), async move |writer| {
         for ((chat, _), message) in &rows.messages {
             writer.message(*chat, message).await?;
         }
@@ -165,7 +172,7 @@ pub(super) async fn settle(tree: &Tree<SimDisk>, keep: &Below, mut begun: impl F
         };
         assert!(steps < 100, "plans end");
         begun(&plan);
-        tree.compact(&plan, keep).await?;
+        tree.compact(&plan, *keep).await?;
     }
     unreachable!("the loop ends by return or panic")
 }
