@@ -20,8 +20,10 @@ pub const SEGMENTS_MAX: usize = 16;
 pub const MEMTABLE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Milliseconds after which what a partition has not flushed yet is flushed: bounds what a start must apply again.
 pub const MEMTABLE_AGE_MAX_MS: u64 = 10 * 60 * 1000;
-/// Bytes of a block of messages before it is closed: a page of 50 is in one or two. A longer message has its own.
-pub const TABLE_BLOCK_BYTES: usize = 16 * 1024;
+/// Bytes of a block of messages before it is closed. A longer message has its own. Most chats have few messages in a
+/// file: what is read beside them costs more than that a page of 50 is in two or three neighbours, which come with one
+/// read.
+pub const TABLE_BLOCK_BYTES: usize = 8 * 1024;
 /// Bytes of a block of rows before it is closed: rows are read one by one. A longer row has a block of its own.
 pub const ROW_BLOCK_BYTES: usize = 4 * 1024;
 /// Bytes of a table file that are appended at a time; one append per file is in flight.
@@ -62,10 +64,12 @@ pub const STATE_FILE_BYTES: u64 = 16 * 1024 * 1024;
 pub const STATE_LEVELS_MAX: usize = 6;
 /// Rows that are loaded from files at the same time.
 pub const ROWS_LOADED_AT_ONCE: usize = 32;
-/// Message files that a read looks into at the same time.
+/// Message files that a read looks into at the same time, at most.
 pub const READ_FILES_AT_ONCE: usize = 8;
 /// Bytes of neighbouring blocks that a read of messages takes at once.
 pub const READ_SPAN_BYTES: usize = 128 * 1024;
+/// Bytes of bodies of a chat's newest page that is kept in the cache. A longer one is read again.
+pub const PAGE_KEPT_BYTES_MAX: usize = 128 * 1024;
 /// Bytes of a file of a snapshot that are shipped at a time. More in one piece is refused.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
 const _: () = assert!(SNAPSHOT_PIECE_BYTES.is_multiple_of(BLOCK_BYTES), "pieces are whole disk blocks");

@@ -118,7 +118,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(32..=65_536))]
     memory_mib: u64,
     /// Block of a peer's file, KiB.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=512))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=512))]
     block_kib: u32,
     /// How peers compress blocks.
     #[arg(long, value_enum, default_value_t = Compression::None)]

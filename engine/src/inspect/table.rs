@@ -18,8 +18,9 @@ use crate::{
     table::{
         chats::{ChatRange, parse_chats},
         footer::Footer,
+        index::{Index, Place},
         meta::{FileMeta, Properties},
-        reader::{Handle, check_section, parse_index, read_exact},
+        reader::{check_section, read_exact},
         walk::{AnyBlock, Walk},
     },
 };
@@ -136,7 +137,7 @@ async fn survey_file<F: DiskFile>(found: &mut TableInspection, file: &F, verify:
     let mut index = None;
     if let Some(footer) = &footer {
         index = survey_sections(found, file, footer).await?;
-        found.blocks = index.as_ref().map(Vec::len);
+        found.blocks = index.as_ref().map(Index::len);
     }
     if !verify {
         return Ok(());
@@ -146,17 +147,18 @@ async fn survey_file<F: DiskFile>(found: &mut TableInspection, file: &F, verify:
     let mut last_key = Vec::new();
     match &index {
         Some(index) => {
-            for (n, handle) in index.iter().enumerate() {
-                let read = walk.block(handle.offset).await?;
+            for n in 0..index.len() {
+                let (first_key, Place { offset, bytes }) = (index.first_key(n), index.place(n));
+                let read = walk.block(offset).await?;
                 match read {
-                    Ok((block, len)) if len == handle.bytes as u64 => {
-                        note_block(found, &block, handle.offset, &mut last_key, Some(&handle.first_key));
+                    Ok((block, len)) if len == bytes as u64 => {
+                        note_block(found, &block, offset, &mut last_key, Some(first_key));
                     }
-                    Ok(_) => found.damage(handle.offset, "a block has another length than the index says"),
+                    Ok(_) => found.damage(offset, "a block has another length than the index says"),
                     Err(error) => {
-                        let next = index.get(n + 1).map(|next| &next.first_key);
-                        let reason = lost_text(&error, &handle.first_key, next, found.meta.as_ref());
-                        found.damage(handle.offset, reason);
+                        let next = (n + 1 < index.len()).then(|| index.first_key(n + 1));
+                        let reason = lost_text(&error, first_key, next, found.meta.as_ref());
+                        found.damage(offset, reason);
                     }
                 }
             }
@@ -178,7 +180,7 @@ async fn survey_file<F: DiskFile>(found: &mut TableInspection, file: &F, verify:
     Ok(())
 }
 
-fn lost_text(error: &crate::error::Error, first: &[u8], next: Option<&Bytes>, meta: Option<&FileMeta>) -> String {
+fn lost_text(error: &crate::error::Error, first: &[u8], next: Option<&[u8]>, meta: Option<&FileMeta>) -> String {
     let reason = Damage::of(Path::new(""), 0, error).reason;
     let last = meta.map(|meta| &meta.properties.last_key);
     match (next, last) {
@@ -193,12 +195,12 @@ fn note_block(
     block: &AnyBlock,
     offset: u64,
     last_key: &mut Vec<u8>,
-    first_key: Option<&Bytes>,
+    first_key: Option<&[u8]>,
 ) {
     found.blocks_whole += 1;
     found.rows_whole += block.len() as u64;
     let first = block.key(0);
-    if first_key.is_some_and(|key| key[..] != first[..]) {
+    if first_key.is_some_and(|key| *key != first[..]) {
         found.damage(offset, "the index names another first key than the block has");
     }
     if !last_key.is_empty() && first <= *last_key {
@@ -237,11 +239,7 @@ async fn walk_blocks<F: DiskFile>(
 }
 
 /// Reads the sections; returns the index where it is whole.
-async fn survey_sections<F: DiskFile>(
-    found: &mut TableInspection,
-    file: &F,
-    footer: &Footer,
-) -> Result<Option<Vec<Handle>>> {
+async fn survey_sections<F: DiskFile>(found: &mut TableInspection, file: &F, footer: &Footer) -> Result<Option<Index>> {
     let places = [footer.chats_at, footer.filter_at, footer.index_at, footer.properties_at, footer.end];
     let mut sections = Vec::new();
     for (pair, name) in places.windows(2).zip(["chats", "filter", "index", "properties"]) {
@@ -273,7 +271,7 @@ async fn survey_sections<F: DiskFile>(
     let Some(index) = index else {
         return Ok(None);
     };
-    let index = parse_index(&index, footer.chats_at);
+    let index = Index::parse(index, footer.chats_at);
     if index.is_none() {
         found.damage(footer.index_at, "the index is malformed");
     }

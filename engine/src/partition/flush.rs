@@ -1,8 +1,8 @@
 //! What moves rows between memory and files: flush, compaction, and what is kept in memory beside the memtable.
 //!
-//! A flush seals the active layer and writes it in order of keys, beside the core: what is sealed does not change and
-//! stays readable. The rows of the sealed layer stay known afterwards, without being copied: the layer becomes the newer
-//! generation of clean rows.
+//! A flush seals the active layer and writes it in order of keys, beside the core: what is sealed does not change, and
+//! stays readable. Its rows stay known afterwards, without being copied: the layer becomes the newer generation of
+//! clean rows.
 //!
 //! Invariants
 //! - One flush at a time; the sealed layer stays readable until its files are part of the tree.

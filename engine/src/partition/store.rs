@@ -297,6 +297,7 @@ impl<D: Disk> Partition<D> {
         let Some(row) = self.load::<Chat>(chat).await? else {
             return Ok(Vec::new());
         };
+        let is_newest = to >= row.last_seq;
         let to = to.min(row.last_seq);
         let count = u64::try_from(count_max).unwrap_or(u64::MAX);
         let lowest = to.get().saturating_sub(count.saturating_sub(1)).max(1);
@@ -308,9 +309,16 @@ impl<D: Disk> Partition<D> {
         let mut bytes: usize = messages.iter().map(|message| message.body.len()).sum();
         let reached = messages.last().map_or(to.next(), |message| message.seq);
         if reached > from && bytes < bytes_max {
-            let count_max = count_max - messages.len();
-            let range = MessageRange { chat, from, to: reached.prev(), count_max, bytes_max: bytes_max - bytes };
-            messages.extend(self.inner.tree.newest_messages(&range).await?);
+            let (count_max, bytes_max) = (count_max - messages.len(), bytes_max - bytes);
+            let below = MessageRange { chat, from, to: reached.prev(), count_max, bytes_max };
+            // All that files have is below what memory has, so their newest page is what is lacking; it is kept.
+            let to = if is_newest { MessageSeq::MAX } else { below.to };
+            let mut found = self.inner.tree.newest_messages(&MessageRange { to, ..below }).await?;
+            if found.first().is_some_and(|newest| newest.seq > below.to) {
+                // But for the moment in which a flush ends, when both have the same.
+                found = self.inner.tree.newest_messages(&below).await?;
+            }
+            messages.extend(found);
         }
         let Some(row) = self.load::<Chat>(chat).await? else {
             return Ok(Vec::new());

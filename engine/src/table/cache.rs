@@ -1,43 +1,56 @@
-//! Decoded blocks in memory, shared by all tables of a core: scan-resistant, within a budget of bytes.
+//! Decoded blocks and chats' newest pages in memory, shared by all tables of a core: scan-resistant, within a budget of
+//! bytes.
 //!
-//! The policy is `quick_cache`'s (S3-FIFO with a clock): a block that is read once in passing leaves before one that
-//! was asked for twice. Merges and verification do not go through it at all.
+//! The policy is `quick_cache`'s (S3-FIFO with a clock): what is read once in passing leaves before what was asked for
+//! twice. Merges and verification do not go through it at all. A read of a chat's newest messages takes blocks that are
+//! there, and leaves its page instead of those that it had to read.
 //!
 //! Invariants
-//! - The weight of all blocks is at most the capacity, as soon as an insert or [`BlockCache::set_capacity`] returns.
+//! - The weight of all blocks and pages is at most the capacity, as soon as an insert or [`BlockCache::set_capacity`]
+//!   returns.
 
 use core::cell::{Cell, RefCell};
 use std::{hash::BuildHasherDefault, rc::Rc};
 
+use columba_wire::ChatId;
 use quick_cache::{OptionsBuilder, Weighter, unsync::Cache};
 use rustc_hash::FxHasher;
 
-use super::{block::Block, columns::MessageBlock};
-use crate::ids::FileId;
+use super::{block::Block, columns::MessageBlock, page::Page};
+use crate::{ids::FileId, limits::TABLE_BLOCK_BYTES};
 
-/// Where a block lies: tree, file, offset.
-pub(crate) type BlockKey = (u32, FileId, u64);
-
-/// A decoded block.
-#[derive(Clone)]
-pub(crate) enum CachedBlock {
-    Rows(Rc<Block>),
-    Messages(Rc<MessageBlock>),
+/// What is kept, and of which tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CacheKey {
+    /// Tree, file, offset.
+    Block(u32, FileId, u64),
+    /// Tree, chat.
+    Page(u32, ChatId),
 }
 
-/// Bytes charged for a block beside its own.
+/// What is kept.
+#[derive(Clone)]
+pub(crate) enum Cached {
+    Rows(Rc<Block>),
+    Messages(Rc<MessageBlock>),
+    Page(Rc<Page>),
+}
+
+/// Bytes charged for a block or page beside its own.
 const ENTRY_BYTES: usize = 96;
-/// Blocks that the cache is laid out for at first; it grows beyond.
-const ITEMS_ESTIMATE: usize = 1024;
+/// The part of the capacity for what was asked for twice. What is asked for a second time within the rest of it is one
+/// of those from then on.
+const HOT_PART: f64 = 0.9;
 
 #[derive(Clone)]
 struct Bytes;
 
-impl Weighter<BlockKey, CachedBlock> for Bytes {
-    fn weight(&self, _key: &BlockKey, block: &CachedBlock) -> u64 {
-        let bytes = match block {
-            CachedBlock::Rows(block) => block.memory_bytes(),
-            CachedBlock::Messages(block) => block.memory_bytes(),
+impl Weighter<CacheKey, Cached> for Bytes {
+    fn weight(&self, _key: &CacheKey, cached: &Cached) -> u64 {
+        let bytes = match cached {
+            Cached::Rows(block) => block.memory_bytes(),
+            Cached::Messages(block) => block.memory_bytes(),
+            Cached::Page(page) => page.memory_bytes(),
         };
         (bytes + ENTRY_BYTES) as u64
     }
@@ -46,7 +59,7 @@ impl Weighter<BlockKey, CachedBlock> for Bytes {
 /// What the cache did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockCacheStats {
-    /// Blocks found.
+    /// Blocks and pages found.
     pub hits: u64,
     /// Blocks read from disk for a reader.
     pub misses: u64,
@@ -56,7 +69,7 @@ pub struct BlockCacheStats {
 
 /// The cache.
 pub struct BlockCache {
-    cache: RefCell<Cache<BlockKey, CachedBlock, Bytes, BuildHasherDefault<FxHasher>>>,
+    cache: RefCell<Cache<CacheKey, Cached, Bytes, BuildHasherDefault<FxHasher>>>,
     hits: Cell<u64>,
     misses: Cell<u64>,
 }
@@ -65,7 +78,10 @@ impl BlockCache {
     /// A cache of at most `capacity` bytes.
     pub fn new(capacity: usize) -> Self {
         let options = OptionsBuilder::new()
-            .estimated_items_capacity(ITEMS_ESTIMATE)
+            // As many as it remembers to have dropped, to know what is asked for twice.
+            .estimated_items_capacity((capacity / TABLE_BLOCK_BYTES).max(1024))
+            .hot_allocation(HOT_PART)
+            .ghost_allocation(1.0)
             .weight_capacity(capacity as u64)
             .build()
             .expect("every option is set");
@@ -73,7 +89,7 @@ impl BlockCache {
         Self { cache: RefCell::new(cache), hits: Cell::new(0), misses: Cell::new(0) }
     }
 
-    /// Changes the capacity; the coldest blocks leave where there are too many.
+    /// Changes the capacity; the coldest leave where there are too many.
     pub fn set_capacity(&self, capacity: usize) {
         let mut cache = self.cache.borrow_mut();
         if cache.capacity() != capacity as u64 {
@@ -81,15 +97,24 @@ impl BlockCache {
         }
     }
 
-    pub(crate) fn get(&self, key: &BlockKey) -> Option<CachedBlock> {
+    /// A chat's page; that there is none does not count as a miss, its blocks will.
+    pub(crate) fn page(&self, tree: u32, chat: ChatId) -> Option<Rc<Page>> {
+        let Some(Cached::Page(page)) = self.cache.borrow().get(&CacheKey::Page(tree, chat)).cloned() else {
+            return None;
+        };
+        self.hits.set(self.hits.get() + 1);
+        Some(page)
+    }
+
+    pub(crate) fn get(&self, key: &CacheKey) -> Option<Cached> {
         let found = self.cache.borrow().get(key).cloned();
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.set(counter.get() + 1);
         found
     }
 
-    pub(crate) fn insert(&self, key: BlockKey, block: CachedBlock) {
-        self.cache.borrow_mut().insert(key, block);
+    pub(crate) fn insert(&self, key: CacheKey, cached: Cached) {
+        self.cache.borrow_mut().insert(key, cached);
     }
 
     /// Counters.

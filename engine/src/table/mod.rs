@@ -14,9 +14,11 @@
 //! | [`block`] | rows in a block; crc seeded with file and offset |
 //! | [`columns`] | messages in a block: bodies as they are, the rest by column |
 //! | `compress` | zstd for both |
-//! | [`cache`] | decoded blocks in memory |
+//! | [`cache`] | decoded blocks and pages in memory |
+//! | `page` | the newest messages of a chat, over all files |
 //! | [`chats`] | the list of chats |
 //! | [`filter`] | which 17-byte key prefixes a file may hold |
+//! | `index` | first key and place of each block, in memory |
 //! | [`meta`] | classes and properties of files |
 //! | [`footer`] | the last block |
 //! | `walk` | blocks without an index: what is left of a file that is not whole |
@@ -37,7 +39,9 @@ pub mod columns;
 mod compress;
 pub mod filter;
 pub mod footer;
+pub(crate) mod index;
 pub mod meta;
+pub(crate) mod page;
 pub mod reader;
 pub(crate) mod walk;
 pub mod writer;

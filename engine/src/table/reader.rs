@@ -1,8 +1,7 @@
 //! Reads of a table file: blocks, point reads of rows, verification.
 //!
-//! Index and filter are in memory while the file is open: about 60 bytes per 16 KiB of rows, and 10 bits per id. Blocks
-//! lie side by side without padding, so a read covers the disk blocks around those it wants, and neighbours come with
-//! one read.
+//! Index and filter are in memory while the file is open: about 50 bytes per block, and 10 bits per id. Blocks lie side
+//! by side without padding, so a read covers the disk blocks around those it wants, and neighbours come with one read.
 
 use std::{
     ops::Range,
@@ -14,11 +13,12 @@ use bytes::Bytes;
 
 use super::{
     block::Block,
-    cache::{BlockCache, BlockKey, CachedBlock},
+    cache::{BlockCache, CacheKey, Cached},
     chats::{ChatRange, parse_chats},
     columns::MessageBlock,
     filter,
     footer::Footer,
+    index::{Index, Place},
     meta::{Class, FileMeta, Properties},
 };
 use crate::{
@@ -32,12 +32,13 @@ use crate::{
 /// Bytes read from a file's end when it is opened: footer and, in a small file, all else that is kept in memory.
 const TAIL_BYTES: usize = 64 * 1024;
 
-/// Where a block lies.
-#[derive(Clone, Debug)]
-pub(crate) struct Handle {
-    pub(crate) first_key: Bytes,
-    pub(crate) offset: u64,
-    pub(crate) bytes: usize,
+/// What the cache is to keep of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The blocks.
+    Blocks,
+    /// Nothing: the reader keeps what it made of them.
+    Nothing,
 }
 
 /// An open table file.
@@ -51,7 +52,7 @@ pub struct Table<F: DiskFile> {
     properties: Properties,
     replaces: Vec<FileId>,
     filter: Bytes,
-    blocks: Vec<Handle>,
+    index: Index,
 }
 
 impl<F: DiskFile> Table<F> {
@@ -89,11 +90,11 @@ impl<F: DiskFile> Table<F> {
             .filter(|(_, _, taken)| *taken == properties.len())
             .ok_or_else(|| damaged("the properties are malformed"))?;
         debug_assert!(taken > 0, "properties have a fixed part");
-        let blocks = parse_index(&index, footer.chats_at).ok_or_else(|| damaged("the index is malformed"))?;
-        if blocks.first().is_some_and(|block| block.first_key != properties.first_key) {
+        let index = Index::parse(index, footer.chats_at).ok_or_else(|| damaged("the index is malformed"))?;
+        if index.first_key(0) != &properties.first_key[..] {
             return Err(damaged("its first block does not begin with its first key"));
         }
-        Ok(Self { id, tree, path, file, footer, properties, replaces, filter, blocks })
+        Ok(Self { id, tree, path, file, footer, properties, replaces, filter, index })
     }
 
     /// Its id.
@@ -124,14 +125,12 @@ impl<F: DiskFile> Table<F> {
 
     /// Bytes of filter and index in memory.
     pub fn memory_bytes(&self) -> usize {
-        const HANDLE_BYTES: usize = size_of::<Handle>();
-        let index: usize = self.blocks.iter().map(|handle| handle.first_key.len() + HANDLE_BYTES).sum();
-        self.filter.len() + index + size_of::<Self>()
+        self.filter.len() + self.index.memory_bytes() + size_of::<Self>()
     }
 
     /// Data blocks.
     pub fn blocks(&self) -> usize {
-        self.blocks.len()
+        self.index.len()
     }
 
     /// Bytes of data per row, on average; at least 1.
@@ -140,13 +139,13 @@ impl<F: DiskFile> Table<F> {
     }
 
     /// First key of a block.
-    pub(crate) fn first_key(&self, block: usize) -> &Bytes {
-        &self.blocks[block].first_key
+    pub(crate) fn first_key(&self, block: usize) -> &[u8] {
+        self.index.first_key(block)
     }
 
     /// Bytes of a block on disk.
     pub(crate) fn block_bytes(&self, block: usize) -> usize {
-        self.blocks[block].bytes
+        self.index.place(block).bytes
     }
 
     /// Whether a key with this prefix may be there.
@@ -156,33 +155,23 @@ impl<F: DiskFile> Table<F> {
 
     /// The block that may hold `key`: the last one that begins at or below it.
     pub(crate) fn block_of(&self, key: &[u8]) -> Option<usize> {
-        self.blocks.partition_point(|handle| &handle.first_key[..] <= key).checked_sub(1)
+        self.index.block_of(key)
     }
 
     /// Blocks that may hold keys from `start` to `end`, both included.
     pub(crate) fn blocks_of(&self, start: &[u8], end: &[u8]) -> Range<usize> {
-        let first = self.block_of(start).unwrap_or(0);
-        let behind = self.blocks.partition_point(|handle| &handle.first_key[..] <= end);
-        first.min(behind)..behind
+        self.index.blocks_of(start, end)
     }
 
-    fn key(&self, block: usize) -> BlockKey {
-        (self.tree, self.id, self.blocks[block].offset)
+    fn key(&self, block: usize) -> CacheKey {
+        CacheKey::Block(self.tree, self.id, self.index.place(block).offset)
     }
 
     /// Bytes of neighbouring blocks, with one read.
     async fn read_blocks(&self, blocks: Range<usize>) -> Result<(u64, Bytes)> {
-        let start = self.blocks[blocks.start].offset;
-        let last = &self.blocks[blocks.end - 1];
-        let end = last.offset + last.bytes as u64;
+        let start = self.index.place(blocks.start).offset;
+        let end = self.index.place(blocks.end - 1).end();
         Ok((start, read_exact(&self.file, start, place(end - start)).await?))
-    }
-
-    fn exact(&self, block: usize, start: u64, span: &Bytes) -> Bytes {
-        let Handle { offset, bytes, .. } = self.blocks[block];
-        let at = place(offset - start);
-        // A copy: a block that stays in the cache must not keep its neighbours' bytes.
-        Bytes::copy_from_slice(&span[at..at + bytes])
     }
 
     /// A block of rows, from the cache or the disk.
@@ -191,25 +180,31 @@ impl<F: DiskFile> Table<F> {
     /// `DamagedBlock`, `Io`.
     pub async fn rows(&self, block: usize, cache: &BlockCache) -> Result<Rc<Block>> {
         assert!(self.properties.class != Class::Messages, "a file of messages has no rows");
-        if let Some(CachedBlock::Rows(found)) = cache.get(&self.key(block)) {
+        if let Some(Cached::Rows(found)) = cache.get(&self.key(block)) {
             return Ok(found);
         }
         let (start, bytes) = self.read_blocks(block..block + 1).await?;
-        let decoded = Rc::new(Block::decode(self.exact(block, start, &bytes), self.id, start)?);
-        cache.insert(self.key(block), CachedBlock::Rows(Rc::clone(&decoded)));
+        let decoded = Rc::new(Block::decode(copy(&bytes), self.id, start)?);
+        cache.insert(self.key(block), Cached::Rows(Rc::clone(&decoded)));
         Ok(decoded)
     }
 
     /// Neighbouring blocks of messages, from the cache or with one read of those that lack, the outermost included.
+    /// What is read is put into the cache where `keep` says so.
     ///
     /// # Errors
     /// `DamagedBlock`, `Io`.
-    pub async fn messages(&self, blocks: Range<usize>, cache: &BlockCache) -> Result<Vec<Rc<MessageBlock>>> {
+    pub(crate) async fn messages(
+        &self,
+        blocks: Range<usize>,
+        cache: &BlockCache,
+        keep: Keep,
+    ) -> Result<Vec<Rc<MessageBlock>>> {
         assert!(self.properties.class == Class::Messages, "only files of messages have messages");
         let mut found: Vec<_> = blocks
             .clone()
             .map(|block| match cache.get(&self.key(block)) {
-                Some(CachedBlock::Messages(found)) => Some(found),
+                Some(Cached::Messages(found)) => Some(found),
                 _ => None,
             })
             .collect();
@@ -220,9 +215,15 @@ impl<F: DiskFile> Table<F> {
             for block in span {
                 let slot = &mut found[block - blocks.start];
                 if slot.is_none() {
-                    let exact = self.exact(block, start, &bytes);
-                    let decoded = Rc::new(MessageBlock::decode(exact, self.id, self.blocks[block].offset)?);
-                    cache.insert(self.key(block), CachedBlock::Messages(Rc::clone(&decoded)));
+                    let Place { offset, bytes: len } = self.index.place(block);
+                    let at = place(offset - start);
+                    let decoded = Rc::new(match keep {
+                        Keep::Blocks => MessageBlock::decode(copy(&bytes[at..at + len]), self.id, offset)?,
+                        Keep::Nothing => MessageBlock::decode(bytes.slice(at..at + len), self.id, offset)?,
+                    });
+                    if keep == Keep::Blocks {
+                        cache.insert(self.key(block), Cached::Messages(Rc::clone(&decoded)));
+                    }
                     *slot = Some(decoded);
                 }
             }
@@ -270,7 +271,7 @@ impl<F: DiskFile> Table<F> {
         let mut checksum = crc32fast::Hasher::new();
         let mut reader = BlockReader::default();
         let mut rows = 0;
-        let mut first_keys = self.blocks.iter().map(|handle| &handle.first_key);
+        let mut first_keys = (0..self.blocks()).map(|block| self.first_key(block));
         while let Some((offset, bytes)) = reader.next(self, slice).await? {
             checksum.update(&bytes);
             let (count, key) = match self.properties.class {
@@ -284,7 +285,7 @@ impl<F: DiskFile> Table<F> {
                     (block.len(), block.key(0).to_vec())
                 }
             };
-            if first_keys.next().is_none_or(|first_key| key[..] != first_key[..]) {
+            if first_keys.next().is_none_or(|first_key| key[..] != *first_key) {
                 return Err(self.damaged("the index names another first key than a block has"));
             }
             rows += count as u64;
@@ -335,14 +336,14 @@ impl BlockReader {
         slice: &mut Slice,
     ) -> Result<Option<(u64, Bytes)>> {
         let block = self.next;
-        if block == table.blocks.len() {
+        if block == table.blocks() {
             return Ok(None);
         }
         if !self.ahead.contains(&block) {
             let mut end = block + 1;
-            let mut bytes = table.blocks[block].bytes;
-            while end < table.blocks.len() && bytes + table.blocks[end].bytes <= TABLE_READ_AHEAD_BYTES {
-                bytes += table.blocks[end].bytes;
+            let mut bytes = table.block_bytes(block);
+            while end < table.blocks() && bytes + table.block_bytes(end) <= TABLE_READ_AHEAD_BYTES {
+                bytes += table.block_bytes(end);
                 end += 1;
             }
             slice.pause();
@@ -351,10 +352,15 @@ impl BlockReader {
             self.ahead = block..end;
         }
         self.next += 1;
-        let Handle { offset, bytes, .. } = table.blocks[block];
+        let Place { offset, bytes } = table.index.place(block);
         let at = place(offset - self.start);
         Ok(Some((offset, self.bytes.slice(at..at + bytes))))
     }
+}
+
+/// A block that stays in the cache must not keep what was read around it.
+fn copy(block: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(block)
 }
 
 fn place(bytes: u64) -> usize {
@@ -374,27 +380,6 @@ pub(crate) fn check_section(section: &Bytes) -> Option<Bytes> {
     let crc = u32::from_le_bytes(*section.first_chunk::<4>()?);
     let bytes = section.slice(4..);
     (crc32fast::hash(&bytes) == crc).then_some(bytes)
-}
-
-/// Reads an index whose blocks lie side by side from 0 up to `data_end`.
-pub(crate) fn parse_index(index: &Bytes, data_end: u64) -> Option<Vec<Handle>> {
-    let mut blocks: Vec<Handle> = Vec::new();
-    let mut at = 0;
-    let mut end = 0u64;
-    while at < index.len() {
-        let key = u16::from_le_bytes(*index.get(at..)?.first_chunk::<2>()?) as usize;
-        let first_key = index.get(at + 2..at + 2 + key).map(|_| index.slice(at + 2..at + 2 + key))?;
-        at += 2 + key;
-        let offset = u64::from_le_bytes(*index.get(at..)?.first_chunk::<8>()?);
-        let bytes = u32::from_le_bytes(*index.get(at + 8..)?.first_chunk::<4>()?) as usize;
-        at += 12;
-        if offset != end || bytes == 0 || blocks.last().is_some_and(|before| before.first_key >= first_key) {
-            return None;
-        }
-        end = end.checked_add(bytes as u64)?;
-        blocks.push(Handle { first_key, offset, bytes });
-    }
-    (end == data_end && !blocks.is_empty()).then_some(blocks)
 }
 
 /// Checks the image of a whole table file: for fuzzing and offline inspection. Returns what it holds.
@@ -419,16 +404,16 @@ pub fn check_image(image: &Bytes) -> Result<Properties> {
     section(footer.filter_at, footer.index_at).ok_or_else(|| damaged("the filter does not match its crc"))?;
     let index = section(footer.index_at, footer.properties_at);
     let index = index.ok_or_else(|| damaged("the index does not match its crc"))?;
-    let blocks = parse_index(&index, footer.chats_at).ok_or_else(|| damaged("the index is malformed"))?;
+    let index = Index::parse(index, footer.chats_at).ok_or_else(|| damaged("the index is malformed"))?;
     let properties = section(footer.properties_at, footer.end);
     let properties = properties.ok_or_else(|| damaged("the properties do not match their crc"))?;
     let (properties, _, _) = Properties::decode(&properties).ok_or_else(|| damaged("the properties are malformed"))?;
-    for handle in blocks {
-        let at = place(handle.offset);
-        let bytes = image.slice(at..at + handle.bytes);
+    for block in 0..index.len() {
+        let Place { offset, bytes } = index.place(block);
+        let bytes = image.slice(place(offset)..place(offset) + bytes);
         match properties.class {
-            Class::Messages => MessageBlock::decode(bytes, footer.file, handle.offset).map(drop)?,
-            Class::Inbox | Class::State => Block::decode(bytes, footer.file, handle.offset).map(drop)?,
+            Class::Messages => MessageBlock::decode(bytes, footer.file, offset).map(drop)?,
+            Class::Inbox | Class::State => Block::decode(bytes, footer.file, offset).map(drop)?,
         }
     }
     Ok(properties)

@@ -2,16 +2,19 @@
 //!
 //! A chat's messages in a file are neighbours, and files are in order of seq: the newest page of a chat is in the first
 //! files that have the chat, one block in each or a few neighbouring ones. Files are asked [`READ_FILES_AT_ONCE`] at a
-//! time, so that a page out of several takes about as long as out of one.
+//! time, so that a page out of several takes less than one read behind the other.
+//!
+//! The newest messages of a chat are kept as a [`Page`]; the next read takes it, and asks only newer files.
 //!
 //! Invariants
 //! - A read sees one version from its beginning to its end.
 
+use core::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use columba_wire::{ChatId, MessageSeq};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesOrdered};
 
 use super::{
     Tree,
@@ -20,10 +23,16 @@ use super::{
 use crate::{
     env::Disk,
     error::Result,
-    limits::{READ_FILES_AT_ONCE, READ_SPAN_BYTES},
+    limits::{PAGE_KEPT_BYTES_MAX, READ_FILES_AT_ONCE, READ_SPAN_BYTES, TABLE_BLOCK_BYTES},
     message::{StoredMessage, message_key},
     planted::{self, Planted},
-    table::{block::Block, meta::Class, reader::Table},
+    table::{
+        block::Block,
+        cache::{CacheKey, Cached},
+        meta::Class,
+        page::Page,
+        reader::{Keep, Table},
+    },
 };
 
 /// A range of keys: from `start`, up to and without `end`.
@@ -87,16 +96,81 @@ impl<D: Disk> Tree<D> {
         oldest_in(self, &version, range).await
     }
 
-    /// Messages of a chat in descending order, from the highest of the range.
+    /// Messages of a chat in descending order, from the highest of the range. What is found of a range without an upper
+    /// end is kept.
     ///
-    /// Cost: one index lookup per file that may have the chat; then one read in each that has some of the page.
+    /// Cost: nothing but copies where the page is kept; else one index lookup per file that may have the chat, then one
+    /// read in each that has some of the page.
     ///
     /// # Errors
     /// `DamagedBlock`, `DamagedFile`, `Io`.
     pub async fn newest_messages(&self, range: &MessageRange) -> Result<Vec<StoredMessage>> {
         let version = self.version();
-        newest_in(self, &version, range).await
+        if let Some(page) = self.shared().blocks().page(self.number(), range.chat)
+            && let Some(found) = newest_beside(self, &version, &page, range).await?
+        {
+            return Ok(found);
+        }
+        if range.to < MessageSeq::MAX {
+            return newest_in(self, &version.messages, range, Keep::Blocks).await;
+        }
+        let messages = newest_in(self, &version.messages, range, Keep::Nothing).await?;
+        Ok(keep_page(self, &version, range, messages))
     }
+}
+
+/// The newest messages with the help of a page: newer files are asked for newer ones. `None` where it does not reach so
+/// far down.
+async fn newest_beside<D: Disk>(
+    tree: &Tree<D>,
+    version: &Version,
+    page: &Page,
+    range: &MessageRange,
+) -> Result<Option<Vec<StoredMessage>>> {
+    let applied = version.manifest.applied;
+    if range.to <= page.newest_seq() || applied == page.applied() {
+        return Ok(page.newest(range.from, range.to, range.count_max, range.bytes_max));
+    }
+    let is_newer = |file: &&Rc<LiveFile>| file.meta.properties.applied_high > page.applied();
+    let files: Vec<_> = version.messages.iter().filter(is_newer).cloned().collect();
+    let above = MessageRange { from: range.from.max(page.newest_seq().next()), ..*range };
+    let keep = if range.to == MessageSeq::MAX { Keep::Nothing } else { Keep::Blocks };
+    let mut messages = newest_in(tree, &files, &above, keep).await?;
+    let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+    if messages.len() < range.count_max && bytes < range.bytes_max {
+        let (count_max, bytes_max) = (range.count_max - messages.len(), range.bytes_max - bytes);
+        let Some(found) = page.newest(range.from, page.newest_seq(), count_max, bytes_max) else {
+            return Ok(None);
+        };
+        if messages.is_empty() {
+            page.confirm(applied);
+            return Ok(Some(found));
+        }
+        messages.extend(found);
+    }
+    if keep == Keep::Nothing {
+        messages = keep_page(tree, version, range, messages);
+    }
+    Ok(Some(messages))
+}
+
+/// Keeps what was found of a range without an upper end.
+fn keep_page<D: Disk>(
+    tree: &Tree<D>,
+    version: &Version,
+    range: &MessageRange,
+    messages: Vec<StoredMessage>,
+) -> Vec<StoredMessage> {
+    let bytes: usize = messages.iter().map(|message| message.body.len()).sum();
+    let Some(last) = messages.last().filter(|_| bytes <= PAGE_KEPT_BYTES_MAX) else {
+        return messages;
+    };
+    let is_full = messages.len() == range.count_max || bytes >= range.bytes_max;
+    let page = Page::new(version.manifest.applied, if is_full { last.seq } else { range.from }, &messages);
+    let page = Rc::new(page);
+    tree.shared().blocks().insert(CacheKey::Page(tree.number(), range.chat), Cached::Page(Rc::clone(&page)));
+    // Its own copies, so that nobody keeps the blocks.
+    page.newest(range.from, range.to, range.count_max, range.bytes_max).expect("it is what was found")
 }
 
 pub(super) async fn get_in<D: Disk>(tree: &Tree<D>, version: &Version, key: &[u8]) -> Result<Option<Bytes>> {
@@ -225,37 +299,39 @@ async fn files_of<D: Disk>(
     Ok(found)
 }
 
+/// A file that may have messages of a range, and its blocks that may.
+struct Candidate<D: Disk> {
+    file: Rc<LiveFile>,
+    table: Rc<Table<D::File>>,
+    blocks: Range<usize>,
+}
+
+/// The newest messages in these files, which are in order, the newest first.
 pub(super) async fn newest_in<D: Disk>(
     tree: &Tree<D>,
-    version: &Version,
+    files: &[Rc<LiveFile>],
     range: &MessageRange,
+    keep: Keep,
 ) -> Result<Vec<StoredMessage>> {
+    let (low, high) = (message_key(range.chat, range.from), message_key(range.chat, range.to));
     let mut messages: Vec<StoredMessage> = Vec::new();
     let mut bytes = 0usize;
-    let mut at_once = 1;
-    let mut files = &version.messages[..];
-    while !files.is_empty() {
-        // Filters are asked for a group of files, those that may have the chat are read together.
-        let (group, rest) = files.split_at(files.len().min(READ_FILES_AT_ONCE));
-        files = rest;
-        let mut candidates = &files_of(tree, group, range).await?[..];
-        while !candidates.is_empty() {
-            let first = &candidates[0].1;
-            let blocks = first.blocks_of(&message_key(range.chat, range.from), &message_key(range.chat, range.to));
-            // Where the newest file has several blocks of the chat it has the page; else others are likely to be
-            // needed too.
-            if at_once == 1 && blocks.len() <= 1 {
-                at_once = READ_FILES_AT_ONCE;
-            }
-            let (now, later) = candidates.split_at(candidates.len().min(at_once));
-            at_once = READ_FILES_AT_ONCE;
-            candidates = later;
-            let reads = now.iter().map(|(file, table)| newest_of_file(tree, file, table, range));
-            for found in join_all(reads).await {
+    // Filters are asked for a group of files; those that may be needed are read together.
+    for group in files.chunks(READ_FILES_AT_ONCE) {
+        let candidates = files_of(tree, group, range).await?.into_iter().map(|(file, table)| {
+            let blocks = table.blocks_of(&low, &high);
+            Candidate { file, table, blocks }
+        });
+        let candidates: Vec<Candidate<D>> = candidates.collect();
+        let mut later = &candidates[..];
+        while !later.is_empty() {
+            let now;
+            (now, later) = later.split_at(files_needed(later, range.count_max - messages.len()));
+            let reads = now.iter().map(|candidate| newest_of_file(tree, candidate, range, keep));
+            // In order, and not to the last: what comes first may be enough.
+            let mut reads: FuturesOrdered<_> = reads.collect();
+            while let Some(found) = reads.next().await {
                 for message in found? {
-                    if messages.len() == range.count_max || bytes >= range.bytes_max {
-                        return Ok(messages);
-                    }
                     assert!(
                         messages.last().is_none_or(|last| last.seq > message.seq),
                         "chat {}: files are in order of seq",
@@ -263,25 +339,38 @@ pub(super) async fn newest_in<D: Disk>(
                     );
                     bytes = bytes.saturating_add(message.body.len());
                     messages.push(message);
+                    if messages.len() == range.count_max || bytes >= range.bytes_max {
+                        return Ok(messages);
+                    }
                 }
-            }
-            let complete = messages.last().is_some_and(|last| last.seq <= range.from);
-            if messages.len() == range.count_max || bytes >= range.bytes_max || complete {
-                return Ok(messages);
+                if messages.last().is_some_and(|last| last.seq <= range.from) {
+                    return Ok(messages);
+                }
             }
         }
     }
     Ok(messages)
 }
 
+/// How many of these files, at least one, it takes for so many messages, as far as their indexes tell: a chat that
+/// begins several blocks fills all but the outermost. One that begins none may have any number in a file.
+fn files_needed<D: Disk>(candidates: &[Candidate<D>], messages: usize) -> usize {
+    let mut likely = 0u64;
+    let enough = candidates.iter().position(|Candidate { table, blocks, .. }| {
+        let half_blocks = (2 * blocks.len() as u64).saturating_sub(3);
+        likely += half_blocks * (TABLE_BLOCK_BYTES as u64 / 2) / table.row_bytes_mean();
+        likely >= messages as u64
+    });
+    enough.map_or(candidates.len(), |last| last + 1)
+}
+
 /// The newest messages of a chat in one file, descending.
 async fn newest_of_file<D: Disk>(
     tree: &Tree<D>,
-    file: &LiveFile,
-    table: &Table<D::File>,
+    Candidate { file, table, blocks }: &Candidate<D>,
     range: &MessageRange,
+    keep: Keep,
 ) -> Result<Vec<StoredMessage>> {
-    let blocks = table.blocks_of(&message_key(range.chat, range.from), &message_key(range.chat, range.to));
     let mut messages = Vec::new();
     let mut bytes = 0usize;
     let mut end = blocks.end;
@@ -295,7 +384,7 @@ async fn newest_of_file<D: Disk>(
             start -= 1;
             taken += table.block_bytes(start);
         }
-        let found = table.messages(start..end, tree.shared().blocks()).await;
+        let found = table.messages(start..end, tree.shared().blocks(), keep).await;
         for block in tree.watch(file, found)?.iter().rev() {
             for n in block.range(range.chat, range.from, range.to).rev() {
                 if messages.len() == range.count_max || bytes >= range.bytes_max {
@@ -346,7 +435,7 @@ pub(super) async fn oldest_in<D: Disk>(
                 taken += table.block_bytes(end);
                 end += 1;
             }
-            let found = table.messages(start..end, tree.shared().blocks()).await;
+            let found = table.messages(start..end, tree.shared().blocks(), Keep::Blocks).await;
             for block in tree.watch(file, found)? {
                 for n in block.range(range.chat, range.from, range.to) {
                     let message = block.message(n);
@@ -382,7 +471,7 @@ async fn probe<D: Disk>(
     let Some(number) = blocks.clone().next() else {
         return Ok(Probe { has_any: false, is_first: false });
     };
-    let found = table.messages(number..number + 1, tree.shared().blocks()).await;
+    let found = table.messages(number..number + 1, tree.shared().blocks(), Keep::Blocks).await;
     let block = Rc::clone(&tree.watch(file, found)?[0]);
     let begin = block.lower_bound(range.chat, range.from);
     let chat_at = |n: usize| (n < block.len()).then(|| block.key(n)).filter(|(chat, _)| *chat == range.chat);

@@ -233,6 +233,11 @@ impl<D: Disk> Tree<D> {
         &self.inner.shared
     }
 
+    /// Its number among the trees of the core.
+    pub(super) fn number(&self) -> u32 {
+        self.inner.number
+    }
+
     pub(crate) fn disk(&self) -> &D {
         &self.inner.disk
     }

@@ -145,6 +145,43 @@ fn a_view_stays_as_it_is_and_its_files_stay_as_long_as_it_does() {
 }
 
 #[test]
+fn a_kept_page_answers_like_the_files_over_flushes_and_merges() {
+    for seed in 0..20 {
+        let mut rng = Rng::from_seed(seed);
+        block_on(async {
+            let tree = open(&SimDisk::new(seed)).await.unwrap();
+            let mut model = Model::default();
+            let mut kept = 0;
+            for n in 1..=30 {
+                let rows = model.next_rows(&mut rng, n * 20, 0);
+                model.apply(&rows);
+                flush(&tree, &rows, n).await.unwrap();
+                if rng.one_in(3) {
+                    settle(&tree, &NOW, |_| {}).await.unwrap();
+                }
+                for _ in 0..30 {
+                    let chat = model::chat(rng.below(13));
+                    let last = model.chats.get(&chat).map_or(0, |(seq, _)| *seq);
+                    let from = MessageSeq::new(1 + rng.below(last + 2));
+                    let to = MessageSeq::new(from.get() + rng.below(last + 2));
+                    let to = if rng.one_in(2) { MessageSeq::MAX } else { to };
+                    let count_max = usize::try_from(1 + rng.below(70)).unwrap();
+                    let bytes_max = if rng.one_in(3) { 2_000 } else { usize::MAX };
+                    let range = MessageRange { chat, from, to, count_max, bytes_max };
+                    let before = tree.shared().block_stats();
+                    let found = tree.newest_messages(&range).await.unwrap();
+                    let after = tree.shared().block_stats();
+                    kept += u64::from(after.hits > before.hits && after.misses == before.misses);
+                    let expected = tree.view().newest_messages(&range).await.unwrap();
+                    assert_eq!(found, expected, "seed {seed}, flush {n}: {range:?}");
+                }
+            }
+            assert!(kept > 100, "seed {seed}: {kept} of 900 reads took what was kept");
+        });
+    }
+}
+
+#[test]
 fn a_damaged_file_is_quarantined_and_everything_else_goes_on() {
     let disk = SimDisk::new(7);
     let mut rng = Rng::from_seed(7);

@@ -17,7 +17,10 @@ use crate::{
     env::Disk,
     error::Result,
     message::StoredMessage,
-    table::meta::{Class, FileMeta},
+    table::{
+        meta::{Class, FileMeta},
+        reader::Keep,
+    },
 };
 
 /// A kept version of a tree.
@@ -81,7 +84,7 @@ impl<D: Disk> View<D> {
     /// # Errors
     /// `DamagedBlock`, `DamagedFile`, `Io`.
     pub async fn newest_messages(&self, range: &MessageRange) -> Result<Vec<StoredMessage>> {
-        newest_in(&self.tree, &self.version, range).await
+        newest_in(&self.tree, &self.version.messages, range, Keep::Blocks).await
     }
 
     /// As [`Tree::oldest_messages`].
