@@ -12,6 +12,7 @@
 //! |---|---|
 //! | here | options, opening, queueing, commit, reads |
 //! | `upkeep` | the background: journal, flushes, merges; stalls |
+//! | [`load`] | filling a new database in bulk, without a journal |
 //! | [`subscribe`] | committed messages as they are applied, for each who asks |
 //!
 //! Invariants
@@ -19,6 +20,7 @@
 //! - Commands are applied in the order in which they were queued, per partition.
 //! - One process has a directory: take [`crate::env::lock::DirLock`] first.
 
+pub mod load;
 pub mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -196,6 +198,7 @@ impl<D: Disk, C: Clock> Database<D, C> {
         let drained = disk.clone();
         shared.pacer().drain_with(move || drained.drain());
         disk.create_dir_all(&dir).await?;
+        load::refuse_unfinished(&disk, &dir).await?;
         let config = JournalConfig { dir: dir.join("journal"), ..options.journal };
         let (journal, recovered) = Journal::open(disk.clone(), config).await?;
         let mut partitions = Vec::new();
@@ -291,11 +294,14 @@ impl<D: Disk, C: Clock> Database<D, C> {
     /// # Panics
     /// If the body is longer than [`BODY_BYTES_MAX`].
     pub fn send(&self, send: Send) -> Ticket {
+        self.queue_send(send, self.inner.clock.wall().as_millis())
+    }
+
+    fn queue_send(&self, send: Send, time_ms: u64) -> Ticket {
         let Send { sender, to, client_seq, body } = send;
         assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes is too long", body.len());
         let chat = ChatId::direct(sender.user, to);
         let ticket = Ticket { outcome: Rc::default() };
-        let time_ms = self.inner.clock.wall().as_millis();
         let command = Command::Send { chat, peer: to, sender, client_seq, time_ms, body };
         self.queue(chat.placement_hash(), &command, Some(ticket.clone()));
         ticket
@@ -356,6 +362,15 @@ impl<D: Disk, C: Clock> Database<D, C> {
         self.inner.changed.notify();
         committed?;
         applied
+    }
+
+    /// Applies everything queued so far without making it durable: see [`load`].
+    async fn apply_unlogged(&self) -> Result<()> {
+        let _turn = self.inner.committing.take().await;
+        self.wait_for_room().await?;
+        self.inner.durable.borrow_mut().extend(self.take_queued());
+        self.inner.changed.notify();
+        self.apply().await
     }
 
     async fn write(&self) -> Result<()> {

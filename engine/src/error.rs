@@ -31,6 +31,18 @@ pub enum Error {
         /// Who has it, in its own words.
         holder: String,
     },
+    /// A bulk load of this directory was not finished: it is no database. To be removed, and loaded again.
+    #[error("{dir} holds a load that was not finished: remove it and load again")]
+    UnfinishedLoad {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A bulk load fills a new database, and there is one.
+    #[error("{dir} holds a database already")]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A durable write failed before; the journal takes no more writes until it is reopened and checked.
     #[error("the journal is closed after a failed durable write")]
     JournalFailed,

@@ -14,7 +14,7 @@ use std::{cell::Cell, future::Future, path::Path, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use columba_engine::{
-    database::{Database, Options, Send},
+    database::{Database, Options, Send, load::Loader},
     env::{
         Clock, Instant,
         clock::{SystemClock, WallTime},
@@ -25,8 +25,8 @@ use columba_wire::ChatId;
 use tokio::{runtime::Runtime, task::LocalSet};
 
 use super::{
-    store::{Counters, Settings, Store},
-    workload::Op,
+    store::{BulkLoad, Counters, Settings, Store},
+    workload::{Message, Op},
 };
 use crate::clock::{SECOND_NS, now_ns};
 
@@ -44,8 +44,16 @@ pub(crate) struct Columba {
     runtime: Runtime,
 }
 
+/// A database that is filled in bulk.
+pub(crate) struct ColumbaLoad {
+    loader: Loader<UringDisk, WorkloadClock>,
+    clock: WorkloadClock,
+    tasks: LocalSet,
+    runtime: Runtime,
+}
+
 /// Monotonic time is the machine's, wall time is the workload's: messages carry the same times in every engine.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct WorkloadClock {
     system: SystemClock,
     wall_ms: Rc<Cell<u64>>,
@@ -61,17 +69,30 @@ impl Clock for WorkloadClock {
     }
 }
 
+fn options(settings: &Settings) -> anyhow::Result<Options> {
+    let memory_bytes = usize::try_from(settings.write_buffer_bytes + settings.cache_bytes)?;
+    Ok(Options { memory_bytes, ..Options::default() })
+}
+
+fn send_of(message: &Message) -> Send {
+    Send {
+        sender: message.sender,
+        to: message.to,
+        client_seq: message.client_seq,
+        body: Bytes::copy_from_slice(&message.body),
+    }
+}
+
 impl Columba {
     /// Opens or recovers it.
     pub(crate) fn open(dir: &Path, settings: &Settings) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = LocalSet::new();
-        let clock = WorkloadClock { system: SystemClock::new(), wall_ms: Rc::default() };
-        let memory_bytes = usize::try_from(settings.write_buffer_bytes + settings.cache_bytes)?;
+        let clock = WorkloadClock::default();
+        let options = options(settings)?;
         let (db, note) = tasks.block_on(&runtime, async {
             let (disk, driver) = UringDisk::new()?;
             tokio::task::spawn_local(driver.run());
-            let options = Options { memory_bytes, ..Options::default() };
             let (db, report) = Database::open(disk, clock.clone(), dir.to_owned(), options).await?;
             tokio::task::spawn_local(db.clone().run_background());
             anyhow::Ok((db, format!("{report:?}")))
@@ -91,12 +112,7 @@ impl Store for Columba {
                 Op::Message(message) => {
                     self.clock.wall_ms.set(message.time_ms);
                     // The ticket tells what became of it; the reads afterwards tell the same.
-                    let _ = self.db.send(Send {
-                        sender: message.sender,
-                        to: message.to,
-                        client_seq: message.client_seq,
-                        body: Bytes::copy_from_slice(&message.body),
-                    });
+                    let _ = self.db.send(send_of(message));
                 }
                 Op::Append(append) => self.db.append_inbox(append.device, append.chat, append.seq, append.seq),
                 Op::Trim(trim) => self.db.trim_inbox(trim.device, trim.through),
@@ -142,5 +158,46 @@ impl Store for Columba {
 
     fn close(self: Box<Self>) -> anyhow::Result<()> {
         Ok(self.wait(self.db.clone().close())?)
+    }
+}
+
+impl ColumbaLoad {
+    /// Begins it.
+    pub(crate) fn begin(dir: &Path, settings: &Settings) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tasks = LocalSet::new();
+        let clock = WorkloadClock::default();
+        let options = options(settings)?;
+        let loader = tasks.block_on(&runtime, async {
+            let (disk, driver) = UringDisk::new()?;
+            tokio::task::spawn_local(driver.run());
+            let loader = Loader::begin(disk, clock.clone(), dir.to_owned(), options).await?;
+            tokio::task::spawn_local(loader.run_background());
+            anyhow::Ok(loader)
+        })?;
+        Ok(Self { loader, clock, tasks, runtime })
+    }
+}
+
+impl BulkLoad for ColumbaLoad {
+    fn load(&mut self, ops: &[Op]) -> anyhow::Result<()> {
+        for op in ops {
+            match op {
+                Op::Message(message) => drop(self.loader.send(send_of(message), message.time_ms)),
+                Op::Append(append) => self.loader.append_inbox(append.device, append.chat, append.seq, append.seq),
+                Op::Trim(trim) => self.loader.trim_inbox(trim.device, trim.through),
+            }
+        }
+        Ok(self.tasks.block_on(&self.runtime, self.loader.apply())?)
+    }
+
+    fn finish(self: Box<Self>) -> anyhow::Result<Counters> {
+        let Self { loader, clock, tasks, runtime } = *self;
+        let db = tasks.block_on(&runtime, loader.finish())?;
+        let mut columba = Box::new(Columba { db, clock, note: "loaded".to_owned(), tasks, runtime });
+        columba.settle()?;
+        let counters = columba.counters();
+        columba.close()?;
+        Ok(counters)
     }
 }

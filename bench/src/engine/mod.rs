@@ -23,6 +23,7 @@
 //! - Each engine's own file opens with it. In short: peers work in the background on threads of their own and may use
 //!   the page cache, which no figure of memory counts; Fjall has no direct reads and no filters for prefixes.
 //! - The floors do less than an engine must: they have no index, and what they wrote is never moved.
+//! - In bulk no engine writes a log: RocksDB with its log off and one flush at the end, Columba with its loader.
 //! - A crash is a killed process, not a cut of the power: what was written but not synced survives it.
 //!
 //! Invariants
@@ -55,7 +56,7 @@ use serde::Serialize;
 
 use self::{
     child::{Child, measure},
-    phase::{Load, Phase, Rate, Reopen, Spec},
+    phase::{Bulk, Load, Phase, Rate, Reopen, Spec},
     read_floor::ReadFloor,
     reads::{Mixed, ReadPlan, Reads},
     rows::LOGICAL_BYTES,
@@ -241,6 +242,7 @@ struct Findings {
     /// Medians over the rounds.
     rates: Vec<(Row, Rate)>,
     load: Option<Load>,
+    bulk: Option<Bulk>,
     reopen: Option<Reopen>,
     reads: Option<Reads>,
     mixed: Option<Mixed>,
@@ -312,7 +314,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 impl Findings {
     const fn none(kind: Kind) -> Self {
-        Self { kind, rates: Vec::new(), load: None, reopen: None, reads: None, mixed: None }
+        Self { kind, rates: Vec::new(), load: None, bulk: None, reopen: None, reads: None, mixed: None }
     }
 }
 
@@ -390,6 +392,14 @@ fn measure_load_and_reads(options: &Options, dir: &Path, floor: &Path, result: &
         result.mixed = Some(measure(&spec(options.mixed_settings(), Phase::Mix(plan)))?);
     }
     std::fs::remove_dir_all(&dir)?;
+
+    if kind.has_index() {
+        eprintln!("{kind}: {messages} messages in bulk");
+        std::fs::create_dir(&dir)?;
+        let phase = Phase::Bulk { messages, batch: options.unsynced_batch };
+        result.bulk = measure(&spec(options.write_settings(0, false), phase))?;
+        std::fs::remove_dir_all(&dir)?;
+    }
     Ok(())
 }
 

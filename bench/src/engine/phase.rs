@@ -61,6 +61,13 @@ pub(crate) enum Phase {
         /// Messages after the answer.
         crash_messages: u64,
     },
+    /// Load all messages into a new database in bulk, without a log, and settle. Answers [`Bulk`], or nothing.
+    Bulk {
+        /// Messages.
+        messages: u64,
+        /// Messages of a batch.
+        batch: u64,
+    },
     /// Open what a crash left, check that all of it is there, settle, close. Answers [`Reopen`].
     Reopen {
         /// Messages that were written.
@@ -105,6 +112,17 @@ pub(crate) struct Load {
     pub(crate) counters: Counters,
 }
 
+/// The same messages, loaded in bulk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Bulk {
+    /// Until all of it is durable and settled.
+    pub(crate) messages_per_s: f64,
+    /// Bytes that the process wrote.
+    pub(crate) written_bytes: u64,
+    /// By the engine's own account.
+    pub(crate) counters: Counters,
+}
+
 /// The first start after a crash.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Reopen {
@@ -124,6 +142,7 @@ pub(crate) fn run(spec: &Spec) -> anyhow::Result<()> {
     match &spec.phase {
         Phase::Rate { batch, sync, seconds } => answer(&rate(spec, *batch, *sync, *seconds)?),
         Phase::Load { messages, batch, crash_messages } => load(spec, *messages, *batch, *crash_messages),
+        Phase::Bulk { messages, batch } => answer(&bulk(spec, *messages, *batch)?),
         Phase::Reopen { written, batches } => answer(&reopen(spec, *written, *batches)?),
         Phase::Read(plan) => answer(&reads::read(spec, plan)?),
         Phase::Mix(plan) => answer(&reads::mix(spec, plan)?),
@@ -235,6 +254,26 @@ fn load(spec: &Spec, messages: u64, batch: u64, crash_messages: u64) -> anyhow::
     loop {
         std::thread::park();
     }
+}
+
+/// `None` where the engine has no way to load in bulk.
+fn bulk(spec: &Spec, messages: u64, batch: u64) -> anyhow::Result<Option<Bulk>> {
+    let Some(mut load) = spec.kind.load(&spec.dir, &spec.settings)? else {
+        return Ok(None);
+    };
+    let (mut workload, mut ops, mut spent_ns) = (Workload::new(&spec.shape), Vec::new(), 0);
+    let before = usage::written_bytes()?;
+    while workload.messages() < messages {
+        workload.next_batch(batch.min(messages - workload.messages()), &mut ops);
+        let start = now_ns();
+        load.load(&ops)?;
+        spent_ns += now_ns() - start;
+    }
+    let start = now_ns();
+    let counters = load.finish()?;
+    spent_ns += now_ns() - start;
+    let messages_per_s = number(messages) * number(SECOND_NS) / number(spent_ns.max(1));
+    Ok(Some(Bulk { messages_per_s, written_bytes: usage::written_bytes()? - before, counters }))
 }
 
 fn reopen(spec: &Spec, written: u64, batches: u64) -> anyhow::Result<Reopen> {

@@ -24,7 +24,7 @@ use rocksdb::{
 
 use super::{
     rows::{self, CHAT_BYTES, DEVICE_BYTES, LOGICAL_BYTES},
-    store::{Compression, Counters, Settings, Store},
+    store::{BulkLoad, Compression, Counters, Settings, Store},
     workload::Op,
 };
 
@@ -104,8 +104,8 @@ fn family(settings: &Settings, cache: &Cache, prefix_bytes: usize, buffer_bytes:
     Ok(options)
 }
 
-impl Store for Rocks {
-    fn write_batch(&mut self, ops: &[Op], sync: bool) -> anyhow::Result<()> {
+impl Rocks {
+    fn write(&self, ops: &[Op], options: &WriteOptions) -> anyhow::Result<()> {
         let (messages, inbox) = (self.column(MESSAGES), self.column(INBOX));
         let mut batch = WriteBatch::with_capacity_bytes(ops.len() * (LOGICAL_BYTES + 16));
         for op in ops {
@@ -125,9 +125,15 @@ impl Store for Rocks {
                 }
             }
         }
+        Ok(self.db.write_opt(batch, options)?)
+    }
+}
+
+impl Store for Rocks {
+    fn write_batch(&mut self, ops: &[Op], sync: bool) -> anyhow::Result<()> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        Ok(self.db.write_opt(batch, &options)?)
+        self.write(ops, &options)
     }
 
     fn newest(&mut self, chat: ChatId, limit: usize, visit: &mut dyn FnMut(u64, &[u8])) -> anyhow::Result<()> {
@@ -172,5 +178,20 @@ impl Store for Rocks {
     fn close(self: Box<Self>) -> anyhow::Result<()> {
         self.db.cancel_all_background_work(true);
         Ok(())
+    }
+}
+
+impl BulkLoad for Rocks {
+    fn load(&mut self, ops: &[Op]) -> anyhow::Result<()> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.write(ops, &options)
+    }
+
+    fn finish(mut self: Box<Self>) -> anyhow::Result<Counters> {
+        self.settle()?;
+        let counters = self.counters();
+        self.close()?;
+        Ok(counters)
     }
 }

@@ -43,6 +43,21 @@ pub(crate) trait Store {
     fn close(self: Box<Self>) -> anyhow::Result<()>;
 }
 
+/// A new database that an engine fills in bulk: without its log, durable at the end.
+pub(crate) trait BulkLoad {
+    /// Takes a batch.
+    ///
+    /// # Errors
+    /// What the engine says.
+    fn load(&mut self, ops: &[Op]) -> anyhow::Result<()>;
+
+    /// Makes all of it durable, moves it to where it stays, and closes.
+    ///
+    /// # Errors
+    /// What the engine says.
+    fn finish(self: Box<Self>) -> anyhow::Result<Counters>;
+}
+
 /// An engine's own figures; what it does not count is absent.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counters {
@@ -158,6 +173,23 @@ impl Kind {
             Self::Columba => Box::new(super::columba::Columba::open(dir, settings)?),
             Self::Log => Box::new(DirectLog::open(dir, settings)?),
             Self::Append => Box::new(AppendLog::open(dir)?),
+        })
+    }
+}
+
+impl Kind {
+    /// Begins a bulk load in `dir`, which is empty; `None` where it has no way to.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub(crate) fn load(self, dir: &Path, settings: &Settings) -> anyhow::Result<Option<Box<dyn BulkLoad>>> {
+        Ok(match self {
+            #[cfg(feature = "peers")]
+            Self::Rocksdb => Some(Box::new(super::rocks::Rocks::open(dir, settings)?)),
+            #[cfg(feature = "peers")]
+            Self::Fjall => None,
+            Self::Columba => Some(Box::new(super::columba::ColumbaLoad::begin(dir, settings)?)),
+            Self::Log | Self::Append => None,
         })
     }
 }

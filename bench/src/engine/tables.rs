@@ -63,6 +63,15 @@ pub(crate) fn print(options: &Options, raw: &[Percentiles; 2], results: &[Findin
         "the same without its log".to_owned(),
         &load(|load| per_logical(load.disk_bytes - load.log_bytes, load.messages)),
     );
+    let bulk = |of: fn(&super::Bulk) -> Option<String>| move |result: &Findings| of(result.bulk.as_ref()?);
+    row("loaded in bulk, settled: messages/s".to_owned(), &bulk(|bulk| Some(cell(bulk.messages_per_s))));
+    let messages = options.messages();
+    row("bytes written per logical byte, in bulk".to_owned(), &|result| {
+        Some(per_logical(result.bulk.as_ref()?.written_bytes, messages))
+    });
+    row("the same, by its own account".to_owned(), &|result| {
+        Some(per_logical(result.bulk.as_ref()?.counters.written_bytes?, messages))
+    });
     row("resident memory at the most, load, MiB".to_owned(), &load(|load| mib(load.resident.peak_bytes)));
     row("open after a crash, ms".to_owned(), &|result| Some(cell(result.reopen.as_ref()?.open_ms)));
     type OfReads = fn(&super::Reads) -> Percentiles;

@@ -12,8 +12,14 @@ mod model;
 mod seeds;
 
 use self::model::{Layout, device, open, user};
-use super::{subscribe::Notice, *};
-use crate::env::{clock::ManualClock, executor::block_on, sim_disk::SimDisk};
+use core::pin::pin;
+
+use super::{load::Loader, subscribe::Notice, *};
+use crate::env::{
+    clock::ManualClock,
+    executor::{block_on, run_until_stalled},
+    sim_disk::SimDisk,
+};
 
 const LAYOUT: Layout = Layout { partitions: 2, window_ms: 1000, segment_bytes: 512 << 10 };
 
@@ -185,4 +191,70 @@ fn a_subscriber_who_does_not_listen_is_told_what_it_missed() {
             }
         }
     });
+}
+
+#[test]
+fn a_load_writes_no_journal_and_is_a_database_once_it_is_finished() {
+    let chat = ChatId::direct(user(1), user(2));
+    let send = |n| Send { sender: device(1), to: user(2), client_seq: ClientSeq::new(n), body: vec![7; 900].into() };
+    let begin = |disk: &SimDisk| Loader::begin(disk.clone(), ManualClock::default(), model::dir(), LAYOUT.options());
+    let source = SimDisk::new(1);
+    block_on(async {
+        let loader = begin(&source).await.unwrap();
+        for n in 1..=200 {
+            loader.send(send(n), n);
+            loader.apply().await.unwrap();
+        }
+        assert_eq!(loader.stats().journal.bytes, 0);
+        let unfinished = source.snapshot();
+        let refused = Database::open(unfinished.clone(), ManualClock::default(), model::dir(), LAYOUT.options()).await;
+        assert!(matches!(refused, Err(Error::UnfinishedLoad { .. })));
+        assert!(matches!(begin(&unfinished).await, Err(Error::UnfinishedLoad { .. })));
+        let db = loader.finish().await.unwrap();
+        db.send(send(201));
+        db.commit().await.unwrap();
+        let after = source.after_crash();
+        assert!(matches!(begin(&after).await, Err(Error::NotEmpty { .. })));
+        let db = open(&after, &ManualClock::default(), LAYOUT).await.unwrap();
+        let newest = db.newest(chat, 1000).await.unwrap();
+        assert_eq!((newest.len(), newest[200].seq.get(), newest[1].time_ms), (201, 1, 200));
+        db.send(send(200));
+        db.commit().await.unwrap();
+        assert_eq!(db.newest(chat, 1000).await.unwrap(), newest, "a repetition of what was loaded is known");
+    });
+}
+
+#[test]
+fn a_crash_at_any_operation_of_a_load_leaves_all_of_it_or_nothing_that_opens() {
+    let chat = ChatId::direct(user(1), user(2));
+    let load = async |disk: SimDisk| {
+        let loader = Loader::begin(disk, ManualClock::default(), model::dir(), LAYOUT.options()).await?;
+        for n in 1..=20 {
+            let body = vec![7; 900].into();
+            loader.send(Send { sender: device(1), to: user(2), client_seq: ClientSeq::new(n), body }, n);
+        }
+        loader.finish().await
+    };
+    let whole = SimDisk::new(3);
+    block_on(load(whole.clone())).unwrap();
+    let (mut refused, mut finished) = (0, 0);
+    for operation in 1..=whole.operations() {
+        let disk = SimDisk::new(3);
+        disk.crash_at(operation);
+        let _ = run_until_stalled(pin!(load(disk.clone())));
+        let after = disk.after_crash();
+        let opened = block_on(Database::open(after, ManualClock::default(), model::dir(), LAYOUT.options()));
+        match opened {
+            Err(Error::UnfinishedLoad { .. }) => refused += 1,
+            Err(error) => panic!("operation {operation}: {error}"),
+            Ok((db, _)) => match block_on(db.newest(chat, 100)).unwrap().len() {
+                0 => assert!(refused == 0, "operation {operation}: the mark was there before"),
+                found => {
+                    assert_eq!(found, 20, "operation {operation}");
+                    finished += 1;
+                }
+            },
+        }
+    }
+    assert!(refused > 5 && finished > 0, "{refused} refused, {finished} finished");
 }

@@ -143,7 +143,10 @@ async fn newest_beside<D: Disk>(
             return Ok(None);
         };
         if messages.is_empty() {
-            page.confirm(applied);
+            // Nothing newer at all: not only nothing in a part of it.
+            if range.to == MessageSeq::MAX && range.from <= page.newest_seq().next() {
+                page.confirm(applied);
+            }
             return Ok(Some(found));
         }
         messages.extend(found);

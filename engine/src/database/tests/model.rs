@@ -43,6 +43,13 @@ pub(super) struct Layout {
 }
 
 impl Layout {
+    pub(super) fn options(self) -> Options {
+        let mut journal = JournalConfig::new(PathBuf::new());
+        (journal.segment_bytes, journal.batch_bytes_max) = (self.segment_bytes, self.batch_bytes_max());
+        let Self { partitions, window_ms, .. } = self;
+        Options { partitions, memory_bytes: 4 << 20, window_ms, journal }
+    }
+
     pub(super) fn batch_bytes_max(self) -> usize {
         usize::try_from(self.segment_bytes / 4).unwrap()
     }
@@ -54,11 +61,11 @@ impl Layout {
 }
 
 pub(super) async fn open(disk: &SimDisk, clock: &ManualClock, layout: Layout) -> Result<Db> {
-    let mut journal = JournalConfig::new(PathBuf::new());
-    (journal.segment_bytes, journal.batch_bytes_max) = (layout.segment_bytes, layout.batch_bytes_max());
-    let Layout { partitions, window_ms, .. } = layout;
-    let options = Options { partitions, memory_bytes: 4 << 20, window_ms, journal };
-    Ok(Database::open(disk.clone(), clock.clone(), PathBuf::from("db"), options).await?.0)
+    Ok(Database::open(disk.clone(), clock.clone(), dir(), layout.options()).await?.0)
+}
+
+pub(super) fn dir() -> PathBuf {
+    PathBuf::from("db")
 }
 
 /// What a database must answer.
