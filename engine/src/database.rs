@@ -26,7 +26,7 @@ pub mod subscribe;
 mod tests;
 mod upkeep;
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 use std::{collections::VecDeque, path::PathBuf, rc::Rc};
 
 use bytes::Bytes;
@@ -106,8 +106,13 @@ pub struct Send {
 /// Where the outcome of a queued command will be.
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    outcome: Rc<RefCell<Option<Outcome>>>,
+    outcomes: Outcomes,
+    /// Which one of them.
+    number: usize,
 }
+
+/// The outcomes of an entry's commands, once it is applied. Where no ticket asks for them they are not kept.
+type Outcomes = Rc<OnceCell<Vec<Outcome>>>;
 
 /// Counters of a database.
 #[derive(Clone, Debug, Default)]
@@ -145,7 +150,7 @@ struct Inner<D: Disk, C: Clock> {
     queues: RefCell<Vec<Queue>>,
     /// Handed to the journal and not durable: more than one commit's where the disk was full.
     unwritten: RefCell<Vec<Entry>>,
-    /// Durable and not applied: partition, entry, and who waits for its commands.
+    /// Durable and not applied.
     durable: RefCell<VecDeque<Entry>>,
     committing: Turn,
     applying: Turn,
@@ -164,10 +169,12 @@ struct Inner<D: Disk, C: Clock> {
 /// Commands of a partition that wait for the next commit.
 #[derive(Default)]
 struct Queue {
-    /// Whole entries, then the open one.
-    full: Vec<(Vec<u8>, Vec<Option<Ticket>>)>,
+    /// Whole entries, then the open one, whose room is kept for the next.
+    full: Vec<(Bytes, Outcomes)>,
     open: Vec<u8>,
-    tickets: Vec<Option<Ticket>>,
+    /// Commands of the open one.
+    commands: usize,
+    outcomes: Outcomes,
     last: LogIndex,
 }
 
@@ -175,7 +182,31 @@ struct Entry {
     partition: usize,
     index: LogIndex,
     payload: Bytes,
-    tickets: Vec<Option<Ticket>>,
+    outcomes: Outcomes,
+}
+
+impl Queue {
+    /// Queues a command; where its outcome will be.
+    fn push(&mut self, command: &Command) -> Ticket {
+        let before = self.open.len();
+        command.encode_into(&mut self.open);
+        if self.open.len() > ENTRY_BYTES_MAX {
+            assert!(before > 0, "a command fits into an entry");
+            self.close(before);
+        }
+        self.commands += 1;
+        Ticket { outcomes: Rc::clone(&self.outcomes), number: self.commands - 1 }
+    }
+
+    /// The open entry ends here. Its copy is as long as it is: messages in memory are slices of it.
+    fn close(&mut self, bytes: usize) {
+        if bytes > 0 {
+            let payload = Bytes::copy_from_slice(&self.open[..bytes]);
+            self.full.push((payload, core::mem::take(&mut self.outcomes)));
+            self.open.drain(..bytes);
+            self.commands = 0;
+        }
+    }
 }
 
 impl<D: Disk, C: Clock> Clone for Database<D, C> {
@@ -275,18 +306,8 @@ impl<D: Disk, C: Clock> Database<D, C> {
         &self.inner.partitions[self.partition_of(placement_hash)]
     }
 
-    fn queue(&self, placement_hash: u64, command: &Command, ticket: Option<Ticket>) {
-        let mut queues = self.inner.queues.borrow_mut();
-        let queue = &mut queues[self.partition_of(placement_hash)];
-        let before = queue.open.len();
-        command.encode_into(&mut queue.open);
-        if queue.open.len() > ENTRY_BYTES_MAX {
-            assert!(before > 0, "a command fits into an entry");
-            let begun = queue.open.split_off(before);
-            let whole = core::mem::replace(&mut queue.open, begun);
-            queue.full.push((whole, core::mem::take(&mut queue.tickets)));
-        }
-        queue.tickets.push(ticket);
+    fn queue(&self, placement_hash: u64, command: &Command) -> Ticket {
+        self.inner.queues.borrow_mut()[self.partition_of(placement_hash)].push(command)
     }
 
     /// Queues a message for the next commit. Its place in the chat is the ticket's outcome then.
@@ -301,41 +322,45 @@ impl<D: Disk, C: Clock> Database<D, C> {
         let Send { sender, to, client_seq, body } = send;
         assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes is too long", body.len());
         let chat = ChatId::direct(sender.user, to);
-        let ticket = Ticket { outcome: Rc::default() };
         let command = Command::Send { chat, peer: to, sender, client_seq, time_ms, body };
-        self.queue(chat.placement_hash(), &command, Some(ticket.clone()));
-        ticket
+        self.queue(chat.placement_hash(), &command)
     }
 
     /// Queues a reference to messages of a chat for a device's inbox. What the inbox has, or had, already is left out.
     pub fn append_inbox(&self, device: DeviceAddress, chat: ChatId, from: MessageSeq, to: MessageSeq) {
         let command = Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]);
-        self.queue(device.user.placement_hash(), &command, None);
+        self.queue(device.user.placement_hash(), &command);
     }
 
     /// Queues a move of a device's watermark: its inbox up to this position is done with.
     pub fn trim_inbox(&self, device: DeviceAddress, position: u64) {
-        self.queue(device.user.placement_hash(), &Command::TrimInbox { device, position }, None);
+        self.queue(device.user.placement_hash(), &Command::TrimInbox { device, position });
     }
 
     /// Queues a member's progress in a chat: what everybody has may be deleted, where the retention says so.
     pub fn advance(&self, progress: Progress) {
-        self.queue(progress.chat.placement_hash(), &Command::Advance(vec![progress]), None);
+        self.queue(progress.chat.placement_hash(), &Command::Advance(vec![progress]));
     }
 
     /// Queues a change of retention: of a chat, or of all that have none of their own.
     pub fn set_retention(&self, chat: Option<ChatId>, retention: Option<Retention>) {
         let command = Command::SetRetention { chat, retention };
         match chat {
-            Some(chat) => self.queue(chat.placement_hash(), &command, None),
-            None => (0..self.inner.partitions.len() as u64).for_each(|hash| self.queue(hash, &command, None)),
+            Some(chat) => drop(self.queue(chat.placement_hash(), &command)),
+            None => self.queue_everywhere(&command),
         }
     }
 
     /// Queues that time has passed: what is older than its retention is deleted.
     pub fn expire(&self) {
         let command = Command::Expire { now_ms: self.inner.clock.wall().as_millis() };
-        (0..self.inner.partitions.len() as u64).for_each(|hash| self.queue(hash, &command, None));
+        self.queue_everywhere(&command);
+    }
+
+    fn queue_everywhere(&self, command: &Command) {
+        for queue in &mut *self.inner.queues.borrow_mut() {
+            queue.push(command);
+        }
     }
 
     /// Makes everything queued so far durable, with one write. Waits for a flush where memory or journal are full.
@@ -383,13 +408,10 @@ impl<D: Disk, C: Clock> Database<D, C> {
     fn take_queued(&self) -> Vec<Entry> {
         let mut entries = Vec::new();
         for (partition, queue) in self.inner.queues.borrow_mut().iter_mut().enumerate() {
-            if !queue.open.is_empty() {
-                let open = core::mem::take(&mut queue.open);
-                queue.full.push((open, core::mem::take(&mut queue.tickets)));
-            }
-            for (payload, tickets) in queue.full.drain(..) {
+            queue.close(queue.open.len());
+            for (payload, outcomes) in queue.full.drain(..) {
                 queue.last = queue.last.next();
-                entries.push(Entry { partition, index: queue.last, payload: payload.into(), tickets });
+                entries.push(Entry { partition, index: queue.last, payload, outcomes });
             }
         }
         entries
@@ -410,20 +432,19 @@ impl<D: Disk, C: Clock> Database<D, C> {
     async fn apply_durable(&self, effects: &mut Effects) -> Result<()> {
         loop {
             let next = self.inner.durable.borrow_mut().pop_front();
-            let Some(Entry { partition, index, payload, tickets }) = next else {
+            let Some(Entry { partition, index, payload, outcomes }) = next else {
                 return Ok(());
             };
             let partition = &self.inner.partitions[partition];
             if let Err(error) = partition.apply_entry(index, TERM, payload.clone(), effects).await {
                 let number = usize::try_from(partition.id().get()).expect("partitions are numbered from 0");
-                self.inner.durable.borrow_mut().push_front(Entry { partition: number, index, payload, tickets });
+                self.inner.durable.borrow_mut().push_front(Entry { partition: number, index, payload, outcomes });
                 return Err(error);
             }
-            for (ticket, outcome) in tickets.into_iter().zip(effects.outcomes.drain(..)) {
-                if let Some(ticket) = ticket {
-                    *ticket.outcome.borrow_mut() = Some(outcome);
-                }
+            if Rc::strong_count(&outcomes) > 1 {
+                outcomes.set(core::mem::take(&mut effects.outcomes)).expect("an entry is applied once");
             }
+            effects.outcomes.clear();
             self.inner.subscribers.publish(effects.effects.drain(..));
             partition.evict();
         }
@@ -434,10 +455,10 @@ impl<D: Disk, C: Clock> Database<D, C> {
     /// # Errors
     /// As reads.
     pub async fn outcome(&self, ticket: &Ticket) -> Result<Option<Outcome>> {
-        if ticket.outcome.borrow().is_none() {
+        if ticket.outcomes.get().is_none() {
             self.apply().await?;
         }
-        Ok(ticket.outcome.borrow().clone())
+        Ok(ticket.outcomes.get().map(|outcomes| outcomes[ticket.number].clone()))
     }
 
     /// The newest `count_max` messages of a chat, newest first.

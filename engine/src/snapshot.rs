@@ -40,7 +40,7 @@ use crate::{
     message::StoredMessage,
     partition::{
         MessagePage, Partition,
-        chat::Chat,
+        chat::{Chat, ChatRow},
         inbox::{Inbox, InboxEntry, decode_entry_row, entry_key},
         receipt::Member,
         retention::Settings,
@@ -129,7 +129,7 @@ impl<D: Disk> Snapshot<D> {
     /// # Errors
     /// Damage, `Io`: as all reads below.
     pub async fn chat(&self, chat: ChatId) -> Result<Option<Chat>> {
-        self.row::<Chat>(&chat).await
+        Ok(self.row::<ChatRow>(&chat).await?.map(|row| row.chat))
     }
 
     /// A member of a chat.
@@ -137,7 +137,7 @@ impl<D: Disk> Snapshot<D> {
     /// # Errors
     /// Damage, `Io`.
     pub async fn member(&self, chat: ChatId, user: UserId) -> Result<Option<Member>> {
-        self.row::<Member>(&(chat, user)).await
+        Ok(self.row::<ChatRow>(&chat).await?.and_then(|row| row.member(user).copied()))
     }
 
     /// A user.

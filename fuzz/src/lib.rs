@@ -14,3 +14,9 @@ pub use seal::{plain_message_block, seal_journal, seal_manifest, seal_message_bl
 pub const BLOCK_BYTES: usize = 4096;
 /// File id and offset that every input of the target `message_block` is sealed for.
 pub const MESSAGE_BLOCK_PLACE: (u64, u64) = (1, 5000);
+
+/// Bytes of the key that an input of the target `row` begins with: an inbox entry's position is in its key.
+pub fn row_key_bytes(input: &[u8]) -> usize {
+    let wanted = if input.first() == Some(&0x20) { 29 } else { 1 };
+    wanted.min(input.len())
+}

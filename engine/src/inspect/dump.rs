@@ -17,13 +17,12 @@ use crate::{
     },
     message::MESSAGE_KIND,
     partition::{
-        chat::{Chat, Pending},
+        chat::{ChatRow, Pending},
         command::{Command, decode_entry},
-        dedup::Sender,
-        inbox::{Inbox, InboxChat, decode_entry_row, parse_entry_key},
-        receipt::Member,
+        decode_row,
+        inbox::{Inbox, InboxChat, parse_entry_key},
         rows::Row,
-        user::{Device, Handle, LastSeen, User},
+        user::{Device, LastSeen, User},
     },
     table::{
         footer::Footer,
@@ -215,15 +214,10 @@ pub(crate) fn key_text(key: &[u8]) -> String {
         (0x20, _) => parse_entry_key(key).map(|(device, position)| format!("inbox of {device} position {position}")),
         (User::KIND, 17) => user(1).map(|user| format!("user {user}")),
         (LastSeen::KIND, 17) => user(1).map(|user| format!("last seen of {user}")),
-        (Chat::KIND, 17) => chat(1).map(|chat| format!("chat {chat}")),
+        (ChatRow::KIND, 17) => chat(1).map(|chat| format!("chat {chat}")),
         (Pending::KIND, 17) => chat(1).map(|chat| format!("pending {chat}")),
-        (Member::KIND, 33) => chat(1).zip(user(17)).map(|(chat, user)| format!("member {user} of {chat}")),
         (Device::KIND, 21) => user(1).zip(number(17)).map(|(user, number)| format!("device {user}/{number}")),
         (Inbox::KIND, 21) => user(1).zip(number(17)).map(|(user, number)| format!("inbox {user}/{number}")),
-        (Sender::KIND, 37) => {
-            let parts = chat(1).zip(user(17)).zip(number(33));
-            parts.map(|((chat, user), number)| format!("sender {user}/{number} in {chat}"))
-        }
         (InboxChat::KIND, 37) => {
             let parts = user(1).zip(number(17)).zip(chat(21));
             parts.map(|((user, number), chat)| format!("chat {chat} in the inbox of {user}/{number}"))
@@ -234,22 +228,5 @@ pub(crate) fn key_text(key: &[u8]) -> String {
 }
 
 fn value_text(key: &[u8], value: &Bytes) -> String {
-    fn of<R: Row + fmt::Debug>(value: &Bytes) -> Option<String> {
-        R::decode(value.clone()).ok().map(|row| format!("{row:?}"))
-    }
-    let text = match key.first().copied().unwrap_or_default() {
-        0x20 => decode_entry_row(key, value.clone()).ok().map(|entry| format!("{entry:?}")),
-        User::KIND => of::<User>(value),
-        Handle::KIND => of::<Handle>(value),
-        Device::KIND => of::<Device>(value),
-        LastSeen::KIND => of::<LastSeen>(value),
-        Chat::KIND => of::<Chat>(value),
-        Member::KIND => of::<Member>(value),
-        Pending::KIND => of::<Pending>(value),
-        Inbox::KIND => of::<Inbox>(value),
-        InboxChat::KIND => of::<InboxChat>(value),
-        Sender::KIND => of::<Sender>(value),
-        _ => None,
-    };
-    text.unwrap_or_else(|| hex(value))
+    decode_row(key, value.clone()).map_or_else(|_| hex(value), |row| row.text)
 }

@@ -22,6 +22,12 @@ pub(crate) trait Put {
         self.out().extend_from_slice(&value.to_le_bytes());
     }
 
+    fn put_varint(&mut self, value: u64) {
+        let mut varint = [0; VARINT_BYTES_MAX];
+        let bytes = put_varint(&mut varint, value);
+        self.out().extend_from_slice(&varint[..bytes]);
+    }
+
     fn put_bytes(&mut self, value: &[u8]) {
         self.put_u32(u32::try_from(value.len()).expect("fields are far below 4 GiB"));
         self.out().extend_from_slice(value);
@@ -54,23 +60,38 @@ impl Put for Vec<u8> {
 /// Takes fields off the front of a buffer; byte fields are slices of it.
 pub(crate) struct Take {
     bytes: Bytes,
+    /// What is taken next. Not a shorter `bytes`: a slice of it is counted in memory that other cores share.
+    at: usize,
+    /// Of the part that is taken now.
+    end: usize,
     what: &'static str,
 }
 
 impl Take {
     pub(crate) fn new(bytes: Bytes, what: &'static str) -> Self {
-        Self { bytes, what }
+        Self { at: 0, end: bytes.len(), bytes, what }
     }
 
-    fn malformed(&self, reason: &'static str) -> Error {
+    pub(crate) const fn malformed(&self, reason: &'static str) -> Error {
         Error::Malformed { what: self.what, reason }
     }
 
+    /// What is left of the part.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..self.end]
+    }
+
+    /// Leaves so many bytes of the rest.
+    pub(crate) fn skip_to_rest(&mut self, rest: usize) {
+        assert!(rest <= self.end - self.at, "a rest is not longer than before");
+        self.at = self.end - rest;
+    }
+
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let Some(array) = self.bytes.first_chunk::<N>().copied() else {
+        let Some(array) = self.rest().first_chunk::<N>().copied() else {
             return Err(self.malformed("it ends early"));
         };
-        let _ = self.bytes.split_to(N);
+        self.at += N;
         Ok(array)
     }
 
@@ -86,16 +107,41 @@ impl Take {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
+    pub(crate) fn take_varint(&mut self) -> Result<u64> {
+        let mut rest = &self.bytes[self.at..self.end];
+        let Some(value) = take_varint(&mut rest) else {
+            return Err(self.malformed("a number is no varint"));
+        };
+        self.skip_to_rest(rest.len());
+        Ok(value)
+    }
+
     pub(crate) fn take_key(&mut self) -> Result<[u8; 32]> {
         self.array()
     }
 
-    pub(crate) fn take_bytes(&mut self) -> Result<Bytes> {
+    fn take_len(&mut self) -> Result<usize> {
         let len = self.take_u32()? as usize;
-        if len > self.bytes.len() {
+        if len > self.end - self.at {
             return Err(self.malformed("a field is longer than the rest"));
         }
-        Ok(self.bytes.split_to(len))
+        Ok(len)
+    }
+
+    pub(crate) fn take_bytes(&mut self) -> Result<Bytes> {
+        let len = self.take_len()?;
+        self.at += len;
+        Ok(self.bytes.slice(self.at - len..self.at))
+    }
+
+    /// A part with its length before it; `take` takes all of it.
+    pub(crate) fn take_part<T>(&mut self, take: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let len = self.take_len()?;
+        let end = core::mem::replace(&mut self.end, self.at + len);
+        let part = take(self)?;
+        self.finish()?;
+        self.end = end;
+        Ok(part)
     }
 
     pub(crate) fn take_string(&mut self) -> Result<String> {
@@ -115,6 +161,10 @@ impl Take {
         Ok(MessageSeq::new(self.take_u64()?))
     }
 
+    pub(crate) fn take_short_seq(&mut self) -> Result<MessageSeq> {
+        Ok(MessageSeq::new(self.take_varint()?))
+    }
+
     pub(crate) fn take_device(&mut self) -> Result<DeviceAddress> {
         let user = self.take_user()?;
         let device = DeviceId::new(self.take_u32()?).map_err(|_| self.malformed("device 0"))?;
@@ -124,17 +174,60 @@ impl Take {
     /// A count of items that take at least `item_bytes_min` each: never more than the rest can hold.
     pub(crate) fn take_count(&mut self, item_bytes_min: usize) -> Result<usize> {
         let count = self.take_u32()? as usize;
-        if count > self.bytes.len() / item_bytes_min {
+        if count > (self.end - self.at) / item_bytes_min {
             return Err(self.malformed("a count is larger than the rest can hold"));
         }
         Ok(count)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.at == self.end
     }
 
-    pub(crate) fn finish(self) -> Result<()> {
-        if self.bytes.is_empty() { Ok(()) } else { Err(self.malformed("bytes are left over")) }
+    pub(crate) fn finish(&self) -> Result<()> {
+        if self.is_empty() { Ok(()) } else { Err(self.malformed("bytes are left over")) }
     }
+}
+
+/// Bytes of 64 bits, seven a byte.
+pub(crate) const VARINT_BYTES_MAX: usize = 10;
+
+/// Seven bits a byte, lowest first; the top bit says that more follow.
+pub(crate) fn put_varint(out: &mut [u8], mut value: u64) -> usize {
+    let mut at = 0;
+    while value >= 0x80 {
+        out[at] = 0x80 | (value & 0x7f) as u8;
+        value >>= 7;
+        at += 1;
+    }
+    out[at] = (value & 0x7f) as u8;
+    at + 1
+}
+
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if bits << shift >> shift != bits {
+            return None;
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            // A last byte of zero would be a second form of the same number.
+            return (*byte != 0 || shift == 0).then_some(value);
+        }
+    }
+    None
+}
+
+/// A difference modulo 2^64 as a number that is small where the difference is, up or down.
+pub(crate) const fn zigzag(difference: u64) -> u64 {
+    let sign = if difference >> 63 == 1 { u64::MAX } else { 0 };
+    (difference << 1) ^ sign
+}
+
+pub(crate) const fn unzigzag(value: u64) -> u64 {
+    (value >> 1) ^ (value & 1).wrapping_neg()
 }

@@ -127,6 +127,9 @@ pub struct InboxAppend {
     pub to: MessageSeq,
 }
 
+/// Kind and length.
+const COMMAND_HEAD_BYTES: usize = 5;
+
 const CLAIM_HANDLE: u8 = 1;
 const CREATE_USER: u8 = 2;
 const CONFIRM_HANDLE: u8 = 3;
@@ -251,9 +254,8 @@ impl Command {
         }
     }
 
-    fn decode(kind: u8, fields: Bytes) -> Result<Self> {
-        let mut take = Take::new(fields, "command");
-        let command = match kind {
+    fn take(kind: u8, take: &mut Take) -> Result<Self> {
+        Ok(match kind {
             CLAIM_HANDLE | CREATE_USER => {
                 let handle = take.take_string()?;
                 let user = take.take_user()?;
@@ -317,13 +319,11 @@ impl Command {
                     1 => Some(take.take_chat()?),
                     _ => return Err(Error::Malformed { what: "command", reason: "whose retention it is, is unknown" }),
                 };
-                Self::SetRetention { chat, retention: take_retention(&mut take)? }
+                Self::SetRetention { chat, retention: take_retention(take)? }
             }
             EXPIRE => Self::Expire { now_ms: take.take_u64()? },
             _ => return Err(Error::Malformed { what: "command", reason: "its kind is unknown" }),
-        };
-        take.finish()?;
-        Ok(command)
+        })
     }
 }
 
@@ -332,14 +332,27 @@ impl Command {
 /// # Errors
 /// `Malformed`.
 pub fn decode_entry(entry: Bytes) -> Result<Vec<Command>> {
-    let mut take = Take::new(entry, "entry");
-    let mut commands = Vec::new();
+    let mut commands = Vec::with_capacity(count_commands(&entry));
+    let mut take = Take::new(entry, "command");
     while !take.is_empty() {
         let kind = take.take_u8()?;
-        let fields = take.take_bytes()?;
-        commands.push(Command::decode(kind, fields)?);
+        commands.push(take.take_part(|take| Command::take(kind, take))?);
     }
     Ok(commands)
+}
+
+/// How many commands an entry has, by their lengths; of a malformed one those that are whole.
+fn count_commands(mut entry: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((head, rest)) = entry.split_first_chunk::<COMMAND_HEAD_BYTES>() {
+        let [_, len @ ..] = *head;
+        let Some(next) = rest.get(u32::from_le_bytes(len) as usize..) else {
+            break;
+        };
+        entry = next;
+        count += 1;
+    }
+    count
 }
 
 #[cfg(test)]

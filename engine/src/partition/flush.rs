@@ -16,11 +16,9 @@ use futures_util::future::join;
 
 use super::{
     Partition, State,
-    chat::{Chat, Pending},
-    dedup::Sender,
+    chat::{ChatRow, Pending},
     inbox::{Inbox, InboxChat, encode_entry, entry_key},
     living,
-    receipt::Member,
     retention::Settings,
     rows::{Layer, Row, file_key},
     sharded::ShardedMap,
@@ -183,12 +181,13 @@ impl<D: Disk> Partition<D> {
         };
         let mut slice = self.inner.tree.shared().pacer().slice();
         for ChatRange { chat, last, .. } in chats {
-            let known = self.inner.state.borrow().lookup::<Chat>(&chat).map(|row| row.map(|row| row.deleted_up_to));
+            let known =
+                self.inner.state.borrow().lookup::<ChatRow>(&chat).map(|row| row.map(|row| row.chat.deleted_up_to));
             let deleted_up_to = match known {
                 Some(row) => row,
                 // Read past the rows in memory: a sweep must not push out what sends need.
-                None => match self.inner.tree.get(&file_key::<Chat>(&chat)).await? {
-                    Some(row) => Some(Chat::decode(row)?.deleted_up_to),
+                None => match self.inner.tree.get(&file_key::<ChatRow>(&chat)).await? {
+                    Some(row) => Some(ChatRow::decode(row)?.chat.deleted_up_to),
                     None => None,
                 },
             };
@@ -286,15 +285,17 @@ impl<K: Copy + Ord> Iterator for SortedKeys<K> {
 async fn write_layer<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut FlushWriter<D>) -> Result<()> {
     for chat in SortedKeys::of(layer.messages.runs(), writer.slice()).await {
         let run = layer.messages.runs().get(&chat).expect("the chat is from this map");
-        let row = Chat::map(layer).get(&chat).and_then(Option::as_ref);
-        let floor = row.map(|row| settings.floor_of(row)).unwrap_or_default();
+        let row = ChatRow::map(layer).get(&chat).and_then(Option::as_ref);
+        let floor = row.map(|row| settings.floor_of(&row.chat)).unwrap_or_default();
         for message in run.iter().filter(|message| !floor.is_dead(message.seq, message.time_ms)) {
             writer.message(chat, message).await?;
         }
     }
-    for (device, entry) in layer.inbox_entries.iter() {
+    for device in SortedKeys::of(layer.inbox_entries.runs(), writer.slice()).await {
+        let run = layer.inbox_entries.runs().get(&device).expect("the device is from this map");
         let inbox = Inbox::map(layer).get(&device).and_then(Option::as_ref);
-        if inbox.is_none_or(|inbox| entry.position > inbox.head) {
+        let head = inbox.map_or(0, |inbox| inbox.head);
+        for entry in run.iter().filter(|entry| entry.position > head) {
             writer.inbox(&entry_key(device, entry.position), &encode_entry(entry)).await?;
         }
     }
@@ -303,9 +304,7 @@ async fn write_layer<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut F
     write_rows::<Handle, D>(layer, writer).await?;
     write_rows::<Device, D>(layer, writer).await?;
     write_rows::<LastSeen, D>(layer, writer).await?;
-    write_rows::<Chat, D>(layer, writer).await?;
-    write_rows::<Sender, D>(layer, writer).await?;
-    write_rows::<Member, D>(layer, writer).await?;
+    write_rows::<ChatRow, D>(layer, writer).await?;
     write_rows::<Pending, D>(layer, writer).await?;
     write_rows::<Inbox, D>(layer, writer).await?;
     write_rows::<InboxChat, D>(layer, writer).await

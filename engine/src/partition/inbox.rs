@@ -9,7 +9,7 @@
 //! - Per device and chat entries are in order of seq and do not overlap. Everything up to `InboxChat::up_to` was
 //!   acknowledged, or is or was in the inbox: an append at or below it has nothing to do.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
@@ -20,6 +20,7 @@ use super::{
     command::InboxAppend,
     effect::{Effect, Effects, Outcome},
     rows::{Layer, Row, RowMap},
+    sharded::ShardedMap,
 };
 use crate::{
     error::{Error, Result},
@@ -58,43 +59,59 @@ pub struct InboxEntry {
     pub to: MessageSeq,
 }
 
-/// The entries of one layer.
+/// A run's slot in a table that is half full in the mean.
+const RUN_BYTES: usize = 2 * (size_of::<(DeviceAddress, VecDeque<InboxEntry>)>() + 1);
+/// An entry in a run that has grown by half in the mean.
+const ENTRY_BYTES: usize = size_of::<InboxEntry>() * 3 / 2;
+
+/// The entries of one layer: per device a run, ascending. There may be gaps in it: of what was trimmed.
 #[derive(Default)]
 pub(crate) struct InboxEntries {
-    map: BTreeMap<(DeviceAddress, u64), InboxEntry>,
+    runs: ShardedMap<DeviceAddress, VecDeque<InboxEntry>>,
+    entries: usize,
 }
 
 impl InboxEntries {
-    pub(crate) fn bytes(&self) -> usize {
-        const ENTRY_BYTES: usize = 96;
-        self.map.len() * ENTRY_BYTES
+    pub(crate) const fn bytes(&self) -> usize {
+        self.runs.len() * RUN_BYTES + self.entries * ENTRY_BYTES
     }
 
     fn push(&mut self, device: DeviceAddress, entry: InboxEntry) {
-        let before = self.map.insert((device, entry.position), entry);
-        assert!(before.is_none(), "inbox of {device}: position {} given twice", entry.position);
+        let run = self.runs.get_or_insert_with(device, VecDeque::new);
+        if let Some(last) = run.back() {
+            let (last, next) = (last.position, entry.position);
+            assert!(next > last, "inbox of {device}: position {next} after {last}");
+        }
+        run.push_back(entry);
+        self.entries += 1;
     }
 
     /// Entries of a device above a position, ascending.
     pub(crate) fn above(&self, device: DeviceAddress, position: u64) -> impl Iterator<Item = &InboxEntry> {
-        self.map.range((device, position + 1)..=(device, u64::MAX)).map(|(_, entry)| entry)
+        let run = self.runs.get(&device);
+        let skip = run.map_or(0, |run| run.partition_point(|entry| entry.position <= position));
+        run.into_iter().flat_map(move |run| run.range(skip..))
     }
 
     /// Takes over the entries of a newer layer.
     pub(crate) fn absorb(&mut self, newer: Self) {
-        self.map.extend(newer.map);
-    }
-
-    fn remove_up_to(&mut self, device: DeviceAddress, position: u64) {
-        while let Some((key, _)) = self.map.range((device, 0)..=(device, position)).next() {
-            let key = *key;
-            self.map.remove(&key);
+        self.entries += newer.entries;
+        for (device, newer) in newer.runs.into_shards().flatten() {
+            self.runs.get_or_insert_with(device, VecDeque::new).extend(newer);
         }
     }
 
-    /// All entries, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (DeviceAddress, &InboxEntry)> {
-        self.map.iter().map(|((device, _), entry)| (*device, entry))
+    fn remove_up_to(&mut self, device: DeviceAddress, position: u64) {
+        if let Some(run) = self.runs.get_mut(&device) {
+            while run.pop_front_if(|entry| entry.position <= position).is_some() {
+                self.entries -= 1;
+            }
+        }
+    }
+
+    /// The runs by device.
+    pub(crate) const fn runs(&self) -> &ShardedMap<DeviceAddress, VecDeque<InboxEntry>> {
+        &self.runs
     }
 }
 
@@ -162,15 +179,16 @@ impl Row for Inbox {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.head);
-        out.put_u64(self.tail);
+        out.put_varint(self.head);
+        out.put_varint(self.tail - self.head);
     }
 
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "inbox row");
-        let row = Self { head: take.take_u64()?, tail: take.take_u64()? };
+        let (head, entries) = (take.take_varint()?, take.take_varint()?);
+        let tail = head.checked_add(entries).ok_or_else(|| take.malformed("a position overflows"))?;
         take.finish()?;
-        Ok(row)
+        Ok(Self { head, tail })
     }
 }
 
@@ -192,12 +210,12 @@ impl Row for InboxChat {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        out.put_seq(self.up_to);
+        out.put_varint(self.up_to.get());
     }
 
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "inbox chat row");
-        let row = Self { up_to: take.take_seq()? };
+        let row = Self { up_to: take.take_short_seq()? };
         take.finish()?;
         Ok(row)
     }

@@ -5,12 +5,12 @@
 //! | [`command`] | what may be asked; how entries are encoded |
 //! | [`effect`] | answers, and what the driver must then do |
 //! | [`chat`] | chats, messages, the dense seq |
-//! | [`dedup`] | idempotency by (device, client seq) |
+//! | `dedup` | idempotency by (device, client seq) |
 //! | [`receipt`] | members: fan-out cursor, delivered, read |
 //! | [`inbox`] | per-device queues with watermark |
 //! | [`retention`] | how long messages are kept, which are dead |
 //! | [`user`] | users, handles, devices, last seen |
-//! | `rows`, `messages`, `codec` | typed rows in layers; message runs; byte forms |
+//! | `rows`, `messages`, `codec`, `bits` | typed rows in layers; message runs; byte forms |
 //! | `sharded` | the hash map under all of them |
 //! | `store` | loading and reading: the state over its tree |
 //! | `flush` | flush, compaction, what stays in memory |
@@ -25,10 +25,11 @@
 //! - What was applied and not flushed is in the journal; a flush makes it durable in files, together with the applied
 //!   index, and only then may the journal forget it.
 
+mod bits;
 pub mod chat;
 mod codec;
 pub mod command;
-pub mod dedup;
+mod dedup;
 pub mod effect;
 mod flush;
 pub mod inbox;
@@ -46,18 +47,17 @@ use std::sync::Arc;
 use columba_wire::{DeviceAddress, UserId};
 
 use self::{
-    chat::{Chat, Pending, SendFields},
+    chat::{ChatRow, SendFields},
     command::Command,
-    dedup::Sender,
     effect::{Effects, Outcome},
     inbox::{Inbox, InboxChat},
-    receipt::Member,
     retention::Settings,
     rows::{Layer, Row},
     user::{Device, Handle, HandleKey, LastSeen, User},
 };
 pub use self::{
     flush::FlushReport,
+    rows::{DecodedRow, decode_row},
     store::{MessagePage, Partition},
 };
 use crate::ids::{LogIndex, PartitionId, Term};
@@ -163,15 +163,18 @@ impl State {
 
     /// The planted bug `ApplyTwice`: a send is stored once more, as a careless replay would.
     fn apply_without_dedup(&mut self, command: Command, effects: &mut Effects) {
-        if let Command::Send { chat, sender, .. } = &command {
-            self.active.insert::<Sender>((*chat, *sender), None);
+        if let Command::Send { chat, sender, .. } = &command
+            && let Some(row) = self.edit::<ChatRow>(*chat)
+        {
+            let before = row.variable_bytes();
+            row.forget(*sender);
+            let after = row.variable_bytes();
+            self.active.count_change(before, after);
         }
         self.apply_command(command, effects);
     }
 
     /// The rows that a command's apply touches, of those that are not known yet. Empty when it may be applied.
-    ///
-    /// To be asked again after loading: which members a command touches is known only once its chat is.
     fn missing_rows(&self, command: &Command, missing: &mut Vec<RowKey>) {
         match command {
             Command::ClaimHandle { handle, .. } | Command::ConfirmHandle { handle, .. } => {
@@ -182,26 +185,14 @@ impl State {
                 let device = DeviceAddress { user: *user, device: columba_wire::DeviceId::FIRST };
                 self.want::<Device>(device, RowKey::Device, missing);
             }
-            Command::Send { chat, peer, sender, .. } => {
-                let row = self.lookup::<Chat>(chat);
-                if row.is_none() {
-                    missing.push(RowKey::Chat(*chat));
-                }
-                self.want::<Sender>((*chat, *sender), RowKey::Sender, missing);
-                if row.flatten().is_none_or(|chat| !chat.pending) {
-                    self.want::<Pending>(*chat, RowKey::Pending, missing);
-                    for user in [sender.user, *peer] {
-                        self.want::<Member>((*chat, user), RowKey::Member, missing);
-                    }
-                }
-            }
+            Command::Send { chat, .. }
+            | Command::MarkRead { chat, .. }
+            | Command::SetRetention { chat: Some(chat), .. } => self.want::<ChatRow>(*chat, RowKey::Chat, missing),
             Command::Advance(items) => {
                 for item in items {
-                    self.want_chat_members(item.chat, item.user, missing);
-                    self.want::<Pending>(item.chat, RowKey::Pending, missing);
+                    self.want::<ChatRow>(item.chat, RowKey::Chat, missing);
                 }
             }
-            Command::MarkRead { chat, user, .. } => self.want_chat_members(*chat, *user, missing),
             Command::AppendInbox(items) => {
                 for item in items {
                     self.want::<InboxChat>((item.device, item.chat), RowKey::InboxChat, missing);
@@ -214,30 +205,7 @@ impl State {
                     self.want::<LastSeen>(*user, RowKey::LastSeen, missing);
                 }
             }
-            Command::SetRetention { chat: Some(chat), .. } => match self.lookup::<Chat>(chat) {
-                None => missing.push(RowKey::Chat(*chat)),
-                Some(row) => {
-                    for member in row.iter().flat_map(|row| row.members) {
-                        self.want::<Member>((*chat, member), RowKey::Member, missing);
-                    }
-                }
-            },
             Command::SetRetention { chat: None, .. } | Command::Expire { .. } => {}
-        }
-    }
-
-    fn want_chat_members(&self, chat: columba_wire::ChatId, user: UserId, missing: &mut Vec<RowKey>) {
-        match self.lookup::<Chat>(&chat) {
-            None => {
-                missing.push(RowKey::Chat(chat));
-                self.want::<Member>((chat, user), RowKey::Member, missing);
-            }
-            Some(None) => {}
-            Some(Some(row)) => {
-                for member in row.members {
-                    self.want::<Member>((chat, member), RowKey::Member, missing);
-                }
-            }
         }
     }
 
@@ -256,9 +224,6 @@ enum RowKey {
     Device(DeviceAddress),
     LastSeen(UserId),
     Chat(columba_wire::ChatId),
-    Sender((columba_wire::ChatId, DeviceAddress)),
-    Member((columba_wire::ChatId, UserId)),
-    Pending(columba_wire::ChatId),
     Inbox(DeviceAddress),
     InboxChat((DeviceAddress, columba_wire::ChatId)),
 }

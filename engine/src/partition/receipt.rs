@@ -1,18 +1,17 @@
-//! Members of chats: fan-out cursor, delivered, everywhere and read watermarks. All four only grow.
+//! Members of chats: fan-out cursor, delivered, everywhere and read watermarks. All four only grow. They are a part of
+//! their chat's row.
 //!
 //! Invariants
 //! - `covered`, `delivered` and `read` are at most the chat's `last_seq`; `everywhere` is at most `covered`.
 
-use bytes::Bytes;
 use columba_wire::{ChatId, Code, MessageSeq, UserId};
 
 use super::{
     State,
-    chat::{Chat, Pending},
+    chat::{Chat, ChatRow, Pending},
     codec::{Put as _, Take},
     command::Progress,
     effect::{Effect, Effects, Outcome},
-    rows::{Layer, Row, RowMap},
 };
 use crate::error::Result;
 
@@ -29,58 +28,38 @@ pub struct Member {
     pub everywhere: MessageSeq,
 }
 
-impl Row for Member {
-    const KIND: u8 = 0x42;
-    type Key = (ChatId, UserId);
-
-    fn map(layer: &Layer) -> &RowMap<Self> {
-        &layer.members
+/// Appends a member, in a chat's row.
+pub(super) fn put_member(member: &Member, out: &mut Vec<u8>) {
+    for seq in [member.covered, member.delivered, member.read, member.everywhere] {
+        out.put_varint(seq.get());
     }
+}
 
-    fn map_mut(layer: &mut Layer) -> &mut RowMap<Self> {
-        &mut layer.members
-    }
-
-    fn encode_key((chat, user): &Self::Key, out: &mut Vec<u8>) {
-        out.put_chat(*chat);
-        out.put_user(*user);
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.put_seq(self.covered);
-        out.put_seq(self.delivered);
-        out.put_seq(self.read);
-        out.put_seq(self.everywhere);
-    }
-
-    fn decode(value: Bytes) -> Result<Self> {
-        let mut take = Take::new(value, "member row");
-        let row = Self {
-            covered: take.take_seq()?,
-            delivered: take.take_seq()?,
-            read: take.take_seq()?,
-            everywhere: take.take_seq()?,
-        };
-        take.finish()?;
-        Ok(row)
-    }
+/// Takes a member off a chat's row.
+pub(super) fn take_member(take: &mut Take) -> Result<Member> {
+    Ok(Member {
+        covered: take.take_short_seq()?,
+        delivered: take.take_short_seq()?,
+        read: take.take_short_seq()?,
+        everywhere: take.take_short_seq()?,
+    })
 }
 
 impl State {
     pub(super) fn apply_advance(&mut self, items: &[Progress], effects: &mut Effects) -> Outcome {
         for item in items {
-            let Some(chat) = self.get::<Chat>(&item.chat).cloned() else {
-                continue;
-            };
-            if !chat.members.contains(&item.user) {
+            let is_member = self.get::<ChatRow>(&item.chat).is_some_and(|row| row.member(item.user).is_some());
+            if !is_member {
                 continue;
             }
-            let member = self.edit::<Member>((item.chat, item.user)).get_or_insert_default();
-            member.covered = member.covered.max(item.covered.min(chat.last_seq));
-            member.delivered = member.delivered.max(item.delivered.min(chat.last_seq));
+            let settings = self.settings;
+            let row = self.edit::<ChatRow>(item.chat).as_mut().expect("it is there");
+            let Chat { last_seq, members, .. } = row.chat;
+            let member = row.member_mut(item.user).expect("the user is a member");
+            member.covered = member.covered.max(item.covered.min(last_seq));
+            member.delivered = member.delivered.max(item.delivered.min(last_seq));
             member.everywhere = member.everywhere.max(item.everywhere.min(member.covered));
             let Member { covered, delivered, read, everywhere } = *member;
-            let members = chat.members;
             effects.effects.push(Effect::Advanced {
                 chat: item.chat,
                 members,
@@ -90,13 +69,11 @@ impl State {
                 everywhere,
                 read,
             });
-            self.delete_delivered(item.chat);
-            let behind = chat.members.iter().any(|user| {
-                self.get::<Member>(&(item.chat, *user)).is_none_or(|member| member.covered < chat.last_seq)
-            });
-            if chat.pending && !behind {
-                self.edit::<Chat>(item.chat).as_mut().expect("it is there").pending = false;
-                *self.edit::<Pending>(item.chat) = None;
+            settings.delete_delivered(item.chat, row);
+            let behind = row.last_member(|member| member.covered) < last_seq;
+            if row.chat.pending && !behind {
+                row.chat.pending = false;
+                self.active.insert::<Pending>(item.chat, None);
             }
         }
         Outcome::Done
@@ -104,23 +81,23 @@ impl State {
 
     pub(super) fn apply_mark_read(
         &mut self,
-        chat_id: ChatId,
+        chat: ChatId,
         user: UserId,
         seq: MessageSeq,
         effects: &mut Effects,
     ) -> Outcome {
-        let Some(chat) = self.get::<Chat>(&chat_id).cloned() else {
+        let known = self.get::<ChatRow>(&chat);
+        let Some((last_seq, member)) = known.and_then(|row| Some((row.chat.last_seq, row.member(user)?))) else {
             return Outcome::Refused(Code::UnknownChat);
         };
-        if !chat.members.contains(&user) {
-            return Outcome::Refused(Code::UnknownChat);
-        }
-        let member = self.edit::<Member>((chat_id, user)).get_or_insert_default();
-        let read = member.read.max(seq.min(chat.last_seq));
+        let read = seq.min(last_seq);
         if read > member.read {
+            let row = self.edit::<ChatRow>(chat).as_mut().expect("it is there");
+            let members = row.chat.members;
+            let member = row.member_mut(user).expect("the user is a member");
             member.read = read;
             let delivered = member.delivered;
-            effects.effects.push(Effect::ReadMoved { chat: chat_id, members: chat.members, user, delivered, read });
+            effects.effects.push(Effect::ReadMoved { chat, members, user, delivered, read });
         }
         Outcome::Done
     }

@@ -21,10 +21,9 @@ use columba_wire::{ChatId, Code, MessageSeq};
 
 use super::{
     State,
-    chat::Chat,
+    chat::{Chat, ChatRow},
     codec::{Put as _, Take},
     effect::Outcome,
-    receipt::Member,
 };
 use crate::error::{Error, Result};
 
@@ -265,6 +264,17 @@ impl Settings {
         self.expired_before_ms = self.expired_before_ms.max(by_default);
     }
 
+    /// Moves the chat's `deleted_up_to` to where every device of every member is, if the chat keeps nothing longer.
+    pub(super) fn delete_delivered(&self, id: ChatId, row: &mut ChatRow) {
+        if !matches!(self.retention_of(&row.chat), Retention::UntilDelivered { .. }) {
+            return;
+        }
+        let delivered = row.last_member(|member| member.everywhere);
+        let Chat { last_seq, deleted_up_to, .. } = &mut row.chat;
+        assert!(delivered <= *last_seq, "chat {id}: {delivered} is everywhere, {last_seq} was given");
+        *deleted_up_to = delivered.max(*deleted_up_to);
+    }
+
     /// A chat's own retention changes.
     fn count_override(&mut self, before: Option<Retention>, after: Option<Retention>) {
         if let Some(before) = before {
@@ -285,7 +295,7 @@ impl Settings {
 impl State {
     /// Up to where a chat's messages are dead; `None` where the chat is not in memory: its messages are kept for now.
     pub(super) fn floor(&self, chat: ChatId) -> Option<Floor> {
-        self.lookup::<Chat>(&chat).flatten().map(|chat| self.settings.floor_of(chat))
+        self.lookup::<ChatRow>(&chat).flatten().map(|row| self.settings.floor_of(&row.chat))
     }
 
     pub(super) fn apply_expire(&mut self, now_ms: u64) -> Outcome {
@@ -303,35 +313,19 @@ impl State {
             self.settings.expire();
             return Outcome::Done;
         };
-        if self.get::<Chat>(&id).is_none() {
+        if self.get::<ChatRow>(&id).is_none() {
             return Outcome::Refused(Code::UnknownChat);
         }
-        let settings = self.settings;
-        let row = self.edit::<Chat>(id).as_mut().expect("it is there");
+        let mut settings = self.settings;
+        let row = self.edit::<ChatRow>(id).as_mut().expect("it is there");
         // What is dead by what held until now stays dead.
-        row.expired_before_ms = settings.floor_of(row).expired_before_ms;
-        let before = core::mem::replace(&mut row.retention, retention);
-        self.settings.count_override(before, retention);
-        self.settings.deletes |= retention.is_some_and(|retention| retention != Retention::default());
-        self.delete_delivered(id);
+        row.chat.expired_before_ms = settings.floor_of(&row.chat).expired_before_ms;
+        let before = core::mem::replace(&mut row.chat.retention, retention);
+        settings.count_override(before, retention);
+        settings.deletes |= retention.is_some_and(|retention| retention != Retention::default());
+        settings.delete_delivered(id, row);
+        self.settings = settings;
         Outcome::Done
-    }
-
-    /// Moves the chat's `deleted_up_to` to where every device of every member is, if the chat keeps nothing longer. The
-    /// chat and its members are loaded.
-    pub(super) fn delete_delivered(&mut self, id: ChatId) {
-        let Some(chat) = self.get::<Chat>(&id) else {
-            return;
-        };
-        if !matches!(self.settings.retention_of(chat), Retention::UntilDelivered { .. }) {
-            return;
-        }
-        let everywhere = |user| self.get::<Member>(&(id, user)).map_or(MessageSeq::ZERO, |member| member.everywhere);
-        let delivered = chat.members.into_iter().map(everywhere).min().expect("a chat has members");
-        if delivered > chat.deleted_up_to {
-            assert!(delivered <= chat.last_seq, "chat {id}: {delivered} is everywhere, {} was given", chat.last_seq);
-            self.edit::<Chat>(id).as_mut().expect("it is there").deleted_up_to = delivered;
-        }
     }
 }
 

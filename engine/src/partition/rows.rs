@@ -9,9 +9,7 @@
 //! | 0x31 | length 1, handle 32 | [`super::user::Handle`] |
 //! | 0x32 | user 16, device 4 | [`super::user::Device`] |
 //! | 0x33 | user 16 | [`super::user::LastSeen`] |
-//! | 0x40 | chat 16 | [`super::chat::Chat`] |
-//! | 0x41 | chat 16, user 16, device 4 | [`super::dedup::Sender`] |
-//! | 0x42 | chat 16, user 16 | [`super::receipt::Member`] |
+//! | 0x40 | chat 16 | [`super::chat::Chat`], with its members and senders |
 //! | 0x43 | chat 16 | [`super::chat::Pending`] |
 //! | 0x50 | user 16, device 4 | [`super::inbox::Inbox`] |
 //! | 0x51 | user 16, device 4, chat 16 | [`super::inbox::InboxChat`] |
@@ -22,18 +20,18 @@
 //! - The newest layer that knows a key decides; `None` there means the row does not exist.
 //! - A key that no layer knows must be loaded before an apply asks for it: an apply never waits.
 
-use core::hash::Hash;
+use core::{fmt, hash::Hash};
+
+use bytes::Bytes;
 
 use super::{
-    chat::{Chat, Pending},
-    dedup::Sender,
-    inbox::{Inbox, InboxChat, InboxEntries},
+    chat::{ChatRow, Pending},
+    inbox::{INBOX_ENTRY_KIND, Inbox, InboxChat, InboxEntries, decode_entry_row, encode_entry},
     messages::Messages,
-    receipt::Member,
     sharded::ShardedMap,
     user::{Device, Handle, LastSeen, User},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A kind of row.
 pub(crate) trait Row: Clone + 'static {
@@ -51,7 +49,7 @@ pub(crate) trait Row: Clone + 'static {
     /// Appends the value.
     fn encode(&self, out: &mut Vec<u8>);
     /// Reads the value.
-    fn decode(value: bytes::Bytes) -> Result<Self>;
+    fn decode(value: Bytes) -> Result<Self>;
 
     /// Bytes it takes in memory beyond its own size, where these matter. A change of it is told to the layer, by
     /// [`Layer::count_change`].
@@ -80,9 +78,7 @@ pub(crate) struct Layer {
     pub(crate) handles: RowMap<Handle>,
     pub(crate) devices: RowMap<Device>,
     pub(crate) last_seen: RowMap<LastSeen>,
-    pub(crate) chats: RowMap<Chat>,
-    pub(crate) senders: RowMap<Sender>,
-    pub(crate) members: RowMap<Member>,
+    pub(crate) chats: RowMap<ChatRow>,
     pub(crate) pending: RowMap<Pending>,
     pub(crate) inboxes: RowMap<Inbox>,
     pub(crate) inbox_chats: RowMap<InboxChat>,
@@ -98,8 +94,6 @@ impl Layer {
             + self.devices.len()
             + self.last_seen.len()
             + self.chats.len()
-            + self.senders.len()
-            + self.members.len()
             + self.pending.len()
             + self.inboxes.len()
             + self.inbox_chats.len()
@@ -114,9 +108,7 @@ impl Layer {
             + flat_bytes::<Handle>(self)
             + flat_bytes::<Device>(self)
             + flat_bytes::<LastSeen>(self)
-            + flat_bytes::<Chat>(self)
-            + flat_bytes::<Sender>(self)
-            + flat_bytes::<Member>(self)
+            + flat_bytes::<ChatRow>(self)
             + flat_bytes::<Pending>(self)
             + flat_bytes::<Inbox>(self)
             + flat_bytes::<InboxChat>(self)
@@ -151,9 +143,7 @@ impl Layer {
         self.absorb_rows::<Handle>(newer.handles);
         self.absorb_rows::<Device>(newer.devices);
         self.absorb_rows::<LastSeen>(newer.last_seen);
-        self.absorb_rows::<Chat>(newer.chats);
-        self.absorb_rows::<Sender>(newer.senders);
-        self.absorb_rows::<Member>(newer.members);
+        self.absorb_rows::<ChatRow>(newer.chats);
         self.absorb_rows::<Pending>(newer.pending);
         self.absorb_rows::<Inbox>(newer.inboxes);
         self.absorb_rows::<InboxChat>(newer.inbox_chats);
@@ -167,4 +157,41 @@ impl Layer {
 /// What the rows of a kind take: a table is two thirds full in the mean, and has one byte beside each slot.
 fn flat_bytes<R: Row>(layer: &Layer) -> usize {
     R::map(layer).len() * 3 / 2 * (size_of::<(R::Key, Option<R>)>() + 1)
+}
+
+/// A row that was read from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodedRow {
+    /// What it says.
+    pub text: String,
+    /// Its value as it is written.
+    pub value: Vec<u8>,
+}
+
+/// Reads a row of any kind but a message's, for tools and tests.
+///
+/// # Errors
+/// `Malformed`.
+pub fn decode_row(key: &[u8], value: Bytes) -> Result<DecodedRow> {
+    fn of<R: Row + fmt::Debug>(value: Bytes) -> Result<DecodedRow> {
+        let row = R::decode(value)?;
+        let mut value = Vec::new();
+        row.encode(&mut value);
+        Ok(DecodedRow { text: format!("{row:?}"), value })
+    }
+    match key.first().copied().unwrap_or_default() {
+        INBOX_ENTRY_KIND => {
+            let entry = decode_entry_row(key, value)?;
+            Ok(DecodedRow { text: format!("{entry:?}"), value: encode_entry(&entry) })
+        }
+        User::KIND => of::<User>(value),
+        Handle::KIND => of::<Handle>(value),
+        Device::KIND => of::<Device>(value),
+        LastSeen::KIND => of::<LastSeen>(value),
+        ChatRow::KIND => of::<ChatRow>(value),
+        Pending::KIND => of::<Pending>(value),
+        Inbox::KIND => of::<Inbox>(value),
+        InboxChat::KIND => of::<InboxChat>(value),
+        _ => Err(Error::Malformed { what: "row", reason: "its kind is unknown" }),
+    }
 }

@@ -41,6 +41,10 @@ impl<K: Eq + Hash, V> ShardedMap<K, V> {
         self.shards[Self::shard_of(key)].get(key)
     }
 
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.shards[Self::shard_of(key)].get_mut(key)
+    }
+
     /// Puts a value in, and returns the one that was there.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let before = self.shards[Self::shard_of(&key)].insert(key, value);
@@ -100,7 +104,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_sharded_map_answers_like_a_map(
-            steps in proptest::collection::vec((0u64..200, any::<u32>(), 0u8..3), 0..400),
+            steps in proptest::collection::vec((0u64..200, any::<u32>(), 0u8..4), 0..400),
         ) {
             let (mut map, mut model) = (ShardedMap::default(), std::collections::BTreeMap::new());
             for (key, value, step) in steps {
@@ -110,6 +114,7 @@ mod tests {
                         let model = model.entry(user(key)).or_insert(value);
                         prop_assert_eq!(map.get_or_insert_with(user(key), || value), model);
                     }
+                    2 => prop_assert_eq!(map.get_mut(&user(key)), model.get_mut(&user(key))),
                     _ => prop_assert_eq!(map.get(&user(key + 1)), model.get(&user(key + 1))),
                 }
                 prop_assert_eq!((map.get(&user(key)), map.len()), (model.get(&user(key)), model.len()));

@@ -11,9 +11,8 @@ use futures_util::future::{join, try_join_all};
 
 use super::{
     PartitionStats, RowKey, State,
-    chat::{Chat, Pending},
+    chat::{Chat, ChatRow, Pending},
     command::{Command, decode_entry},
-    dedup::Sender,
     effect::{Effects, StoredMessage},
     inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, encode_entry, entry_key, parse_entry_key},
     receipt::Member,
@@ -128,7 +127,7 @@ impl<D: Disk> Partition<D> {
         let Command::Send { chat, .. } = command else {
             return false;
         };
-        let exists = self.inner.state.borrow().lookup::<Chat>(chat).flatten().is_some();
+        let exists = self.inner.state.borrow().lookup::<ChatRow>(chat).flatten().is_some();
         exists && self.is_loaded(command)
     }
 
@@ -229,7 +228,7 @@ impl<D: Disk> Partition<D> {
         bytes_max: usize,
     ) -> Result<MessagePage> {
         let begin = from;
-        let Some(row) = self.load::<Chat>(chat).await? else {
+        let Some(row) = self.chat(chat).await? else {
             return Ok(MessagePage { messages: Vec::new(), next: begin });
         };
         let (mut from, mut to) = (from.max(row.deleted_up_to.next()), to.min(row.last_seq));
@@ -249,7 +248,7 @@ impl<D: Disk> Partition<D> {
             }
         }
         // The floor as it is now: what was dropped while the files were read is below it.
-        let Some(row) = self.load::<Chat>(chat).await? else {
+        let Some(row) = self.chat(chat).await? else {
             return Ok(MessagePage { messages: Vec::new(), next: begin });
         };
         let floor = self.settings().floor_of(&row);
@@ -291,10 +290,10 @@ impl<D: Disk> Partition<D> {
         if count_max == 0 {
             return Ok(Vec::new());
         }
-        if !self.inner.state.borrow().is_known::<Chat>(&chat) {
+        if !self.inner.state.borrow().is_known::<ChatRow>(&chat) {
             return self.newest_of_cold(chat, to, count_max, bytes_max).await;
         }
-        let Some(row) = self.load::<Chat>(chat).await? else {
+        let Some(row) = self.chat(chat).await? else {
             return Ok(Vec::new());
         };
         let is_newest = to >= row.last_seq;
@@ -320,7 +319,7 @@ impl<D: Disk> Partition<D> {
             }
             messages.extend(found);
         }
-        let Some(row) = self.load::<Chat>(chat).await? else {
+        let Some(row) = self.chat(chat).await? else {
             return Ok(Vec::new());
         };
         let floor = self.settings().floor_of(&row);
@@ -345,7 +344,7 @@ impl<D: Disk> Partition<D> {
         bytes_max: usize,
     ) -> Result<Vec<StoredMessage>> {
         let range = MessageRange { chat, from: MessageSeq::new(1), to, count_max, bytes_max };
-        let (row, messages) = join(self.load::<Chat>(chat), self.inner.tree.newest_messages(&range)).await;
+        let (row, messages) = join(self.chat(chat), self.inner.tree.newest_messages(&range)).await;
         let (Some(row), mut messages) = (row?, messages?) else {
             return Ok(Vec::new());
         };
@@ -401,7 +400,7 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// Damage, `Io`: as all reads below.
     pub async fn chat(&self, chat: ChatId) -> Result<Option<Chat>> {
-        self.load::<Chat>(chat).await
+        self.look::<ChatRow, _>(chat, |row| row.map(|row| row.chat)).await
     }
 
     /// A member of a chat.
@@ -409,7 +408,7 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// Damage, `Io`.
     pub async fn member(&self, chat: ChatId, user: UserId) -> Result<Option<Member>> {
-        self.load::<Member>((chat, user)).await
+        self.look::<ChatRow, _>(chat, |row| row.and_then(|row| row.member(user).copied())).await
     }
 
     /// A user.
@@ -499,11 +498,11 @@ impl<D: Disk> Partition<D> {
             }
             hash.mix(key);
             hash.mix(value);
-            if key[0] != Chat::KIND {
+            if key[0] != ChatRow::KIND {
                 continue;
             }
             let chat = ChatId::from_bytes(key[1..].try_into().expect("a chat's key is its id"));
-            let last = Chat::decode(Bytes::copy_from_slice(value))?.last_seq;
+            let last = ChatRow::decode(Bytes::copy_from_slice(value))?.chat.last_seq;
             let mut next = MessageSeq::new(1);
             while next <= last {
                 let page = self.messages(chat, next, last, HASH_PAGE_BYTES).await?;
@@ -524,25 +523,27 @@ impl<D: Disk> Partition<D> {
 
     async fn load_key(&self, key: RowKey) -> Result<()> {
         match key {
-            RowKey::User(key) => self.load::<User>(key).await.map(drop),
-            RowKey::Handle(key) => self.load::<Handle>(key).await.map(drop),
-            RowKey::Device(key) => self.load::<Device>(key).await.map(drop),
-            RowKey::LastSeen(key) => self.load::<LastSeen>(key).await.map(drop),
-            RowKey::Chat(key) => self.load::<Chat>(key).await.map(drop),
-            RowKey::Sender(key) => self.load::<Sender>(key).await.map(drop),
-            RowKey::Member(key) => self.load::<Member>(key).await.map(drop),
-            RowKey::Pending(key) => self.load::<Pending>(key).await.map(drop),
-            RowKey::Inbox(key) => self.load::<Inbox>(key).await.map(drop),
-            RowKey::InboxChat(key) => self.load::<InboxChat>(key).await.map(drop),
+            RowKey::User(key) => self.look::<User, _>(key, |_| ()).await,
+            RowKey::Handle(key) => self.look::<Handle, _>(key, |_| ()).await,
+            RowKey::Device(key) => self.look::<Device, _>(key, |_| ()).await,
+            RowKey::LastSeen(key) => self.look::<LastSeen, _>(key, |_| ()).await,
+            RowKey::Chat(key) => self.look::<ChatRow, _>(key, |_| ()).await,
+            RowKey::Inbox(key) => self.look::<Inbox, _>(key, |_| ()).await,
+            RowKey::InboxChat(key) => self.look::<InboxChat, _>(key, |_| ()).await,
         }
     }
 
     async fn load<R: Row>(&self, key: R::Key) -> Result<Option<R>> {
+        self.look::<R, _>(key, |row| row.cloned()).await
+    }
+
+    /// Looks at a row, which is loaded where it is not in memory. A chat's is not copied for a look at a part of it.
+    async fn look<R: Row, T>(&self, key: R::Key, look: impl Fn(Option<&R>) -> T) -> Result<T> {
         loop {
             let seals = {
                 let state = self.inner.state.borrow();
                 if let Some(known) = state.lookup::<R>(&key) {
-                    return Ok(known.cloned());
+                    return Ok(look(known));
                 }
                 state.seals
             };
@@ -550,8 +551,9 @@ impl<D: Disk> Partition<D> {
             let row = value.map(R::decode).transpose()?;
             let mut state = self.inner.state.borrow_mut();
             if state.seals == seals && !state.is_known::<R>(&key) {
-                state.clean.insert::<R>(key, row.clone());
-                return Ok(row);
+                let found = look(row.as_ref());
+                state.clean.insert::<R>(key, row);
+                return Ok(found);
             }
         }
     }
@@ -589,15 +591,13 @@ fn collect_rows(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
             (file_key::<R>(key), value)
         }));
     }
-    let entries = layer.inbox_entries.iter();
+    let entries = layer.inbox_entries.runs().iter().flat_map(|(device, run)| run.iter().map(|entry| (*device, entry)));
     rows.extend(entries.map(|(device, entry)| (entry_key(device, entry.position), Some(encode_entry(entry)))));
     of::<User>(layer, rows);
     of::<Handle>(layer, rows);
     of::<Device>(layer, rows);
     of::<LastSeen>(layer, rows);
-    of::<Chat>(layer, rows);
-    of::<Sender>(layer, rows);
-    of::<Member>(layer, rows);
+    of::<ChatRow>(layer, rows);
     of::<Pending>(layer, rows);
     of::<Inbox>(layer, rows);
     of::<InboxChat>(layer, rows);

@@ -11,7 +11,11 @@ use super::LostRange;
 use crate::{
     env::Disk,
     error::Result,
-    partition::{chat::Chat, retention::Settings, rows::Row},
+    partition::{
+        chat::{Chat, ChatRow},
+        retention::Settings,
+        rows::Row,
+    },
     table::{chats::ChatRange, meta::Class},
     tree::{ScanRange, Tree},
 };
@@ -34,15 +38,15 @@ pub(crate) async fn check<D: Disk>(tree: &Tree<D>, ranges: &[ChatRange]) -> Resu
     }
     let mut chats = Vec::new();
     let mut found = Contents::default();
-    let mut start = vec![Chat::KIND];
+    let mut start = vec![ChatRow::KIND];
     loop {
-        let range = ScanRange { start: start.clone(), end: vec![Chat::KIND + 1] };
+        let range = ScanRange { start: start.clone(), end: vec![ChatRow::KIND + 1] };
         let rows = tree.scan(Class::State, &range, SCAN_ROWS, usize::MAX).await?;
         let Some((last, _)) = rows.last() else { break };
         start = [last, &[0][..]].concat();
         for (key, value) in rows {
             let Ok(id) = ChatId::try_from(&key[1..]) else { continue };
-            let chat = Chat::decode(value)?;
+            let chat = ChatRow::decode(value)?.chat;
             let stored = by_chat.remove(&id).unwrap_or_default();
             missing(id, &chat, stored, &mut found.lost);
             if chat.retention.is_some() {

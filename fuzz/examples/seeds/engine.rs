@@ -13,7 +13,9 @@ use columba_engine::{
     memory::MEMORY_BYTES_MIN,
     message::StoredMessage,
     partition::{
+        Partition,
         command::{Command, InboxAppend, Progress},
+        effect::Effects,
         retention::Retention,
     },
     table::{
@@ -22,12 +24,12 @@ use columba_engine::{
         writer::{FileKind, TableWriter},
     },
     tree::{
-        Shared, Tree, TreeConfig, TreeMeta,
+        ScanRange, Shared, Tree, TreeConfig, TreeMeta,
         manifest::{MANIFEST_NAME, Manifest},
     },
 };
 
-use columba_fuzz::MESSAGE_BLOCK_PLACE;
+use columba_fuzz::{MESSAGE_BLOCK_PLACE, row_key_bytes};
 use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
 
 use crate::Seed;
@@ -35,7 +37,7 @@ use crate::Seed;
 /// Bytes of a segment: small, because a seed should be.
 const SEGMENT_BYTES: u64 = 64 * 1024;
 
-/// Seeds of the targets `journal`, `table`, `message_block`, `manifest` and `entry`.
+/// Seeds of the targets `journal`, `table`, `message_block`, `manifest`, `entry` and `row`.
 pub(crate) fn seeds() -> Vec<Seed> {
     block_on(async {
         let mut seeds = Vec::new();
@@ -58,6 +60,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
             seeds.push(Seed { target: "table", name: name.to_owned(), bytes });
         }
         seeds.extend(entries());
+        seeds.extend(rows().await.expect("the simulated disk has no faults"));
         for (name, chats, messages) in [("one", 1, 1), ("chats", 3, 4), ("conversation", 1, 40)] {
             let bytes = message_block(chats, messages);
             seeds.push(Seed { target: "message_block", name: name.to_owned(), bytes });
@@ -119,6 +122,53 @@ async fn table(class: Class, rows: u32) -> Result<Vec<u8>> {
     }
     writer.finish(&[FileId::new(5)], &mut slice).await?;
     read_all(&disk, path).await
+}
+
+/// A row of each kind, as a partition writes it.
+async fn rows() -> Result<Vec<Seed>> {
+    let users = [3, 4].map(|n| UserId::from_bytes(scattered(n)));
+    let devices = users.map(|user| DeviceAddress { user, device: DeviceId::FIRST });
+    let chat = ChatId::direct(users[0], users[1]);
+    let (handle, device_key, time_ms) = ("ada".to_owned(), [7; 32], 1_700_000_000_000);
+    let seq = MessageSeq::new(9);
+    let mut commands = vec![
+        Command::ClaimHandle { handle: handle.clone(), user: users[0], device_key, time_ms },
+        Command::CreateUser { user: users[0], handle, device_key, time_ms },
+        Command::SetLastSeen(vec![(users[0], 6)]),
+        Command::AppendInbox(vec![InboxAppend { device: devices[1], chat, from: MessageSeq::new(1), to: seq }]),
+    ];
+    for n in 1..=100 {
+        // In bursts, and now and then from the other side.
+        let from = usize::from(n % 4 == 0);
+        let (sender, peer, client_seq) = (devices[from], users[1 - from], ClientSeq::new(n));
+        let time_ms = time_ms + n / 10 * 3_600_000 + n * 700;
+        commands.push(Command::Send { chat, peer, sender, client_seq, time_ms, body: Bytes::new() });
+    }
+    commands.push(Command::Advance(vec![Progress {
+        chat,
+        user: users[1],
+        covered: seq,
+        delivered: seq,
+        everywhere: seq,
+    }]));
+    let mut entry = Vec::new();
+    commands.iter().for_each(|command| command.encode_into(&mut entry));
+    let shared = Shared::new(MEMORY_BYTES_MIN, ManualClock::default());
+    let (dir, id) = (PathBuf::from("partition"), PartitionId::new(0));
+    let disk = SimDisk::new(1);
+    disk.create_dir_all(&dir).await?;
+    let partition = Partition::open(disk, dir, id, TreeConfig::default(), shared).await?;
+    partition.apply_entry(LogIndex::new(1), Term::new(1), entry.into(), &mut Effects::default()).await?;
+    partition.flush().await?;
+    let mut seeds = Vec::new();
+    for (class, start) in [(Class::Inbox, 0x20), (Class::State, 0x30)] {
+        let range = ScanRange { start: vec![start], end: vec![0xff] };
+        for (key, value) in partition.tree().scan(class, &range, usize::MAX, usize::MAX).await? {
+            let bytes = [&key[..row_key_bytes(&key)], &value].concat();
+            seeds.push(Seed { target: "row", name: format!("{:02x}", key[0]), bytes });
+        }
+    }
+    Ok(seeds)
 }
 
 /// Each command alone, and all of them in one entry.
