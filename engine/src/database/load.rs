@@ -1,6 +1,7 @@
 //! Filling a new database in bulk, without a journal: imports, restores.
 //!
-//! A message is then written to files once, instead of to the journal and to files. The price is that nothing of it
+//! A message is then written to files once, instead of to the journal and to files, and rows (chats, windows of sends)
+//! once at the end, as long as they fit into memory, instead of with each flush. The price is that nothing of it
 //! survives a crash before [`Loader::finish`]: a mark in the directory says that it is being loaded, and as long as it
 //! is there the directory is no database.
 //!
@@ -45,6 +46,7 @@ impl<D: Disk, C: Clock> Loader<D, C> {
         if db.partitions().iter().any(|partition| partition.applied() > crate::ids::LogIndex::ZERO) {
             return Err(Error::NotEmpty { dir });
         }
+        db.partitions().iter().for_each(|partition| partition.leave_rows(true));
         disk.create(&dir.join(LOADING_NAME)).await?.sync().await?;
         disk.sync_dir(&dir).await?;
         Ok(Self { db, disk, dir })
@@ -93,6 +95,7 @@ impl<D: Disk, C: Clock> Loader<D, C> {
     /// `NoSpace`, `Io`: the load is not finished.
     pub async fn finish(self) -> Result<Database<D, C>> {
         self.apply().await?;
+        self.db.partitions().iter().for_each(|partition| partition.leave_rows(false));
         self.db.flush().await?;
         self.disk.remove(&self.dir.join(LOADING_NAME)).await?;
         self.disk.sync_dir(&self.dir).await?;

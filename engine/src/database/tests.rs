@@ -201,26 +201,28 @@ fn a_load_writes_no_journal_and_is_a_database_once_it_is_finished() {
     let source = SimDisk::new(1);
     block_on(async {
         let loader = begin(&source).await.unwrap();
-        for n in 1..=200 {
+        for n in 1..=3000 {
             loader.send(send(n), n);
             loader.apply().await.unwrap();
         }
-        assert_eq!(loader.stats().journal.bytes, 0);
+        let stats = loader.stats();
+        assert_eq!(stats.journal.bytes, 0);
+        assert!(stats.tree.files > 0 && stats.tree.level_0 == 0, "messages were flushed, rows were not: {stats:?}");
         let unfinished = source.snapshot();
         let refused = Database::open(unfinished.clone(), ManualClock::default(), model::dir(), LAYOUT.options()).await;
         assert!(matches!(refused, Err(Error::UnfinishedLoad { .. })));
         assert!(matches!(begin(&unfinished).await, Err(Error::UnfinishedLoad { .. })));
         let db = loader.finish().await.unwrap();
-        db.send(send(201));
+        db.send(send(3001));
         db.commit().await.unwrap();
         let after = source.after_crash();
         assert!(matches!(begin(&after).await, Err(Error::NotEmpty { .. })));
         let db = open(&after, &ManualClock::default(), LAYOUT).await.unwrap();
-        let newest = db.newest(chat, 1000).await.unwrap();
-        assert_eq!((newest.len(), newest[200].seq.get(), newest[1].time_ms), (201, 1, 200));
-        db.send(send(200));
+        let newest = db.newest(chat, 10_000).await.unwrap();
+        assert_eq!((newest.len(), newest[3000].seq.get(), newest[1].time_ms), (3001, 1, 3000));
+        db.send(send(3000));
         db.commit().await.unwrap();
-        assert_eq!(db.newest(chat, 1000).await.unwrap(), newest, "a repetition of what was loaded is known");
+        assert_eq!(db.newest(chat, 10_000).await.unwrap(), newest, "a repetition of what was loaded is known");
     });
 }
 

@@ -68,7 +68,13 @@ impl<D: Disk> Partition<D> {
 
     /// Whether anything is applied and not in files.
     pub fn is_dirty(&self) -> bool {
-        self.applied() > self.flushed().0
+        self.applied() > self.flushed().0 || self.inner.has_left_rows.get()
+    }
+
+    /// Whether flushes write messages and inbox entries alone, as long as the rows fit: in a bulk load, of which
+    /// nothing counts before its end, rows are written once then instead of with each flush that finds them changed.
+    pub(crate) fn leave_rows(&self, leave: bool) {
+        self.inner.leaves_rows.set(leave);
     }
 
     /// Writes what was applied so far to new files. Applies go on meanwhile. After an error the flush may be tried
@@ -92,16 +98,26 @@ impl<D: Disk> Partition<D> {
         self.account();
         self.inner.tree.shared().rebalance();
         let applied = meta.applied;
+        let leaves_rows = self.inner.leaves_rows.get() && sealed.row_bytes() <= self.rows_left_max();
         let layer = Arc::clone(&sealed);
-        let write = async move |writer: &mut FlushWriter<D::Aside>| write_layer(&layer, &settings, writer).await;
+        let write = async move |writer: &mut FlushWriter<D::Aside>| {
+            write_messages(&layer, &settings, writer).await?;
+            if leaves_rows { Ok(()) } else { write_all_rows(&layer, writer).await }
+        };
         let written = self.inner.tree.flush(meta, write).await;
         let discarded = {
             let mut state = self.inner.state.borrow_mut();
             state.seals += 1;
             state.sealed = None;
-            let layer =
+            let mut layer =
                 Arc::try_unwrap(sealed).ok().expect("no read holds a layer across a wait, and the flush has ended");
-            if written.is_ok() {
+            if written.is_ok() && leaves_rows {
+                let written = layer.take_unkeyed();
+                state.unseal(layer);
+                self.inner.has_left_rows.set(true);
+                vec![written]
+            } else if written.is_ok() {
+                self.inner.has_left_rows.set(false);
                 state.keep_clean(layer, self.inner.tree.shared().memory().rows_max())
             } else {
                 state.unseal(layer);
@@ -113,6 +129,11 @@ impl<D: Disk> Partition<D> {
         self.inner.discarded.borrow_mut().extend(discarded);
         self.inner.tree.shared().rebalance();
         written.map(|()| FlushReport { applied })
+    }
+
+    /// Half of what an active layer may have, so that messages have the rest.
+    fn rows_left_max(&self) -> usize {
+        self.inner.tree.shared().memory().seal_at() / 2
     }
 
     /// Waits until everything that is applied now is in files; flushes where nobody else does.
@@ -280,9 +301,9 @@ impl<K: Copy + Ord> Iterator for SortedKeys<K> {
     }
 }
 
-/// Writes a sealed layer. What is dead by what it knows itself is left out: a chat's row and an inbox's are in the same
-/// layer as what was appended to them.
-async fn write_layer<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut FlushWriter<D>) -> Result<()> {
+/// Writes messages and inbox entries of a sealed layer. What is dead by what it knows itself is left out: a chat's row
+/// and an inbox's are in the same layer as what was appended to them.
+async fn write_messages<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut FlushWriter<D>) -> Result<()> {
     for chat in SortedKeys::of(layer.messages.runs(), writer.slice()).await {
         let run = layer.messages.runs().get(&chat).expect("the chat is from this map");
         let row = ChatRow::map(layer).get(&chat).and_then(Option::as_ref);
@@ -299,7 +320,11 @@ async fn write_layer<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut F
             writer.inbox(&entry_key(device, entry.position), &encode_entry(entry)).await?;
         }
     }
-    // In order of kinds, which is the order of keys.
+    Ok(())
+}
+
+/// In order of kinds, which is the order of keys.
+async fn write_all_rows<D: Disk>(layer: &Layer, writer: &mut FlushWriter<D>) -> Result<()> {
     write_rows::<User, D>(layer, writer).await?;
     write_rows::<Handle, D>(layer, writer).await?;
     write_rows::<Device, D>(layer, writer).await?;
@@ -347,7 +372,7 @@ impl State {
         dropped
     }
 
-    /// A flush failed: what was sealed goes back under what was applied since.
+    /// What was sealed goes back under what was applied since: a flush has failed, or has left it.
     fn unseal(&mut self, mut sealed: Layer) {
         let newer = core::mem::take(&mut self.active);
         sealed.absorb(newer);

@@ -114,6 +114,11 @@ impl Layer {
             + flat_bytes::<InboxChat>(self)
     }
 
+    /// The same without messages and inbox entries.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.bytes() - self.messages.bytes() - self.inbox_entries.bytes()
+    }
+
     /// Puts a row in, in the place of an older one.
     pub(crate) fn insert<R: Row>(&mut self, key: R::Key, row: Option<R>) {
         let after = row.as_ref().map_or(0, R::variable_bytes);

@@ -3,7 +3,12 @@
 //! Invariants
 //! - A read takes what is in memory first and then the files: what a flush moves meanwhile is seen twice, never missed.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    path::PathBuf,
+    rc::Rc,
+};
 
 use bytes::Bytes;
 use columba_wire::{ChatId, DeviceAddress, MessageSeq, UserId};
@@ -43,6 +48,9 @@ pub(super) struct Inner<D: Disk> {
     pub(super) usage: Rc<Usage>,
     /// Layers that nobody needs any more, to be freed piece by piece.
     pub(super) discarded: RefCell<Vec<Layer>>,
+    /// Whether flushes leave rows in memory, and whether there are such rows: see [`Partition::leave_rows`].
+    pub(super) leaves_rows: Cell<bool>,
+    pub(super) has_left_rows: Cell<bool>,
     /// A flush has ended, well or not.
     pub(super) flushed: Signal,
 }
@@ -79,8 +87,17 @@ impl<D: Disk> Partition<D> {
         let (tree, _report) = Tree::open(disk, dir, config, shared).await?;
         let TreeMeta { applied, applied_term, extra } = tree.meta();
         let state = RefCell::new(State::new(id, applied, applied_term, Settings::decode(extra)?));
-        let (discarded, flushed) = (RefCell::default(), Signal::default());
-        Ok(Self { inner: Rc::new(Inner { id, tree, state, usage, discarded, flushed }) })
+        let inner = Inner {
+            id,
+            tree,
+            state,
+            usage,
+            discarded: RefCell::default(),
+            leaves_rows: Cell::default(),
+            has_left_rows: Cell::default(),
+            flushed: Signal::default(),
+        };
+        Ok(Self { inner: Rc::new(inner) })
     }
 
     /// Its id.

@@ -12,7 +12,7 @@ use crate::{
     background::Slice,
     env::Disk,
     error::Result,
-    ids::{FileId, LogIndex},
+    ids::FileId,
     message::StoredMessage,
     table::{
         meta::{Class, FileMeta},
@@ -111,7 +111,8 @@ impl<D: Disk> Tree<D> {
             class: Class::State,
             level: 0,
             window: 0,
-            applied_low: LogIndex::new(self.meta().applied.get() + 1),
+            // Rows that flushes have left behind may come after everything that was applied.
+            applied_low: self.meta().applied.next().min(meta.applied),
             applied_high: meta.applied,
             term: meta.applied_term,
         };
