@@ -2,10 +2,10 @@
 //!
 //! | part | share of the budget | beyond |
 //! |---|---|---|
-//! | active memtables of all partitions | a quarter | the largest is sealed and flushed |
-//! | active and sealed memtables | a half | writes wait, or are refused |
+//! | active memtables of all partitions | five sixteenths | the largest is sealed and flushed |
+//! | active and sealed memtables | nine sixteenths | writes wait, or are refused |
 //! | rows known from files | a quarter | the older generation of a partition's is dropped |
-//! | filters and indexes of open tables | what they take, up to a quarter | the coldest table is closed |
+//! | filters and indexes of open tables | what they take, up to three sixteenths | the coldest table is closed |
 //! | blocks | what the others leave, and never less than an eighth | the coldest block is dropped |
 //!
 //! Invariants
@@ -102,12 +102,12 @@ impl Memory {
 
     /// Bytes of active memtables at which the largest is flushed.
     pub const fn seal_at(&self) -> usize {
-        self.budget / 4
+        self.budget / 16 * 5
     }
 
     /// Bytes of all memtables at which writes wait.
     pub const fn stall_at(&self) -> usize {
-        self.budget / 2
+        self.budget / 16 * 9
     }
 
     /// Whether memtables have reached the bound at which writes wait for a flush.
@@ -123,7 +123,7 @@ impl Memory {
     /// Bytes for filters and indexes of open tables. A table that is closed for lack of room is read again, index and
     /// all, with the next read: so they come before blocks.
     pub const fn tables_max(&self) -> usize {
-        self.budget / 4
+        self.budget / 16 * 3
     }
 
     /// Bytes for blocks now, beside open tables of so many bytes.

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq};
 
-/// A message as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredMessage {
+/// A message as stored; its body owned, or lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredMessage<B = Bytes> {
     /// Its place in the chat.
     pub seq: MessageSeq,
     /// Who sent it, from which device.
@@ -15,7 +15,15 @@ pub struct StoredMessage {
     /// When the leader took it, milliseconds since 1970.
     pub time_ms: u64,
     /// Opaque to the server.
-    pub body: Bytes,
+    pub body: B,
+}
+
+impl StoredMessage<&[u8]> {
+    /// With a copy of the body.
+    pub fn to_owned(self) -> StoredMessage {
+        let Self { seq, sender, client_seq, time_ms, body } = self;
+        StoredMessage { seq, sender, client_seq, time_ms, body: Bytes::copy_from_slice(body) }
+    }
 }
 
 /// First byte of a message's key.

@@ -145,6 +145,10 @@ impl Store for Columba {
         })
     }
 
+    fn is_busy(&self) -> Option<bool> {
+        Some(self.db.partitions().iter().any(|one| one.is_flushing() || one.tree().is_merging()))
+    }
+
     fn counters(&self) -> Counters {
         let stats = self.db.stats();
         Counters {

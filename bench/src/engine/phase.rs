@@ -95,6 +95,9 @@ pub(crate) struct Load {
     pub(crate) messages_per_s: f64,
     /// Of one batch; its maximum is the longest stall.
     pub(crate) commit: Percentiles,
+    /// Of those that began and ended with no flush and no merge under way, and of those that did beside one; `None`
+    /// where the engine does not say.
+    pub(crate) commit_by_background: Option<[Percentiles; 2]>,
     pub(crate) messages: u64,
     /// Bytes that the process wrote until the last message was durable.
     pub(crate) written_bytes: u64,
@@ -167,12 +170,15 @@ pub(crate) struct Writer {
     messages: u64,
     spent_ns: u64,
     latency: Latency,
+    quiet: Latency,
+    busy: Latency,
 }
 
 impl Writer {
     /// Batches of `batch` messages.
     pub(crate) fn new(batch: u64, sync: bool) -> Self {
-        Self { ops: Vec::new(), batch, sync, messages: 0, spent_ns: 0, latency: Latency::new() }
+        let [latency, quiet, busy] = core::array::from_fn(|_| Latency::new());
+        Self { ops: Vec::new(), batch, sync, messages: 0, spent_ns: 0, latency, quiet, busy }
     }
 
     /// Writes the next batch, at most `max` messages of it.
@@ -182,10 +188,16 @@ impl Writer {
     pub(crate) fn write(&mut self, store: &mut dyn Store, workload: &mut Workload, max: u64) -> anyhow::Result<()> {
         let messages = self.batch.min(max);
         workload.next_batch(messages, &mut self.ops);
+        let was_busy = store.is_busy();
         let start = now_ns();
         store.write_batch(&self.ops, self.sync)?;
         let took = now_ns() - start;
         self.latency.record(took);
+        match (was_busy, store.is_busy()) {
+            (Some(false), Some(false)) => self.quiet.record(took),
+            (Some(true), Some(true)) => self.busy.record(took),
+            _ => {}
+        }
         self.messages += messages;
         self.spent_ns += took;
         Ok(())
@@ -199,6 +211,11 @@ impl Writer {
     /// Of one batch.
     pub(crate) fn commit(&self) -> Percentiles {
         self.latency.percentiles()
+    }
+
+    /// Of one batch, with nothing in the background and beside something.
+    fn commit_by_background(&self) -> [Percentiles; 2] {
+        [self.quiet.percentiles(), self.busy.percentiles()]
     }
 }
 
@@ -235,6 +252,7 @@ fn load(spec: &Spec, messages: u64, batch: u64, crash_messages: u64) -> anyhow::
     answer(&Load {
         messages_per_s: writer.messages_per_s(),
         commit: writer.commit(),
+        commit_by_background: store.is_busy().map(|_| writer.commit_by_background()),
         messages,
         written_bytes,
         written_settled_bytes: usage::written_bytes()?,

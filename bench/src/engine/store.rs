@@ -33,6 +33,11 @@ pub(crate) trait Store {
     /// What the engine says.
     fn settle(&mut self) -> anyhow::Result<()>;
 
+    /// Whether a flush or a merge is under way now; `None` where the engine does not say.
+    fn is_busy(&self) -> Option<bool> {
+        None
+    }
+
     /// What the engine counts itself, since it was opened.
     fn counters(&self) -> Counters;
 

@@ -47,6 +47,11 @@ pub(crate) fn print(options: &Options, raw: &[Percentiles; 2], results: &[Findin
     row(format!("commit of {batch} p50, us"), &load(|load| cell(load.commit.p50_us)));
     row(format!("commit of {batch} p99, us"), &load(|load| cell(load.commit.p99_us)));
     row(format!("commit of {batch} p99.9, us"), &load(|load| cell(load.commit.p999_us)));
+    for (n, what) in ["nothing beside", "beside flushes and merges"].into_iter().enumerate() {
+        row(format!("commit of {batch}, {what}: p99, us"), &|result| {
+            Some(cell(result.load.as_ref()?.commit_by_background.as_ref()?[n].p99_us))
+        });
+    }
     row("longest stall, us".to_owned(), &load(|load| cell(load.commit.max_us)));
     row("bytes written per logical byte".to_owned(), &load(|load| per_logical(load.written_bytes, load.messages)));
     row("the same, settled".to_owned(), &load(|load| per_logical(load.written_settled_bytes, load.messages)));

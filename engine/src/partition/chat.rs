@@ -267,7 +267,7 @@ impl State {
         }
 
         let message = StoredMessage { seq, sender, client_seq, time_ms, body };
-        self.active.messages.push(chat_id, message.clone());
+        self.active.messages.push(chat_id, &message);
         effects.effects.push(Effect::Committed { chat: chat_id, members, message });
         Outcome::Sent { seq, time_ms, duplicate: false }
     }

@@ -12,6 +12,7 @@
 use core::{cmp::Reverse, hash::Hash};
 use std::{collections::BinaryHeap, sync::Arc};
 
+use columba_wire::MessageSeq;
 use futures_util::future::join;
 
 use super::{
@@ -305,11 +306,11 @@ impl<K: Copy + Ord> Iterator for SortedKeys<K> {
 /// and an inbox's are in the same layer as what was appended to them.
 async fn write_messages<D: Disk>(layer: &Layer, settings: &Settings, writer: &mut FlushWriter<D>) -> Result<()> {
     for chat in SortedKeys::of(layer.messages.runs(), writer.slice()).await {
-        let run = layer.messages.runs().get(&chat).expect("the chat is from this map");
         let row = ChatRow::map(layer).get(&chat).and_then(Option::as_ref);
         let floor = row.map(|row| settings.floor_of(&row.chat)).unwrap_or_default();
-        for message in run.iter().filter(|message| !floor.is_dead(message.seq, message.time_ms)) {
-            writer.message(chat, message).await?;
+        let run = layer.messages.range(chat, MessageSeq::ZERO, MessageSeq::MAX);
+        for message in run.filter(|message| !floor.is_dead(message.seq, message.time_ms)) {
+            writer.message(chat, &message).await?;
         }
     }
     for device in SortedKeys::of(layer.inbox_entries.runs(), writer.slice()).await {

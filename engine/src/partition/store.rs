@@ -226,7 +226,7 @@ impl<D: Disk> Partition<D> {
         let state = self.inner.state.borrow();
         let layers = state.sealed.as_deref().into_iter().chain([&state.active]);
         let found = layers.flat_map(|layer| layer.messages.range(chat, from, to));
-        found.map(|message| (message.seq, message.clone())).collect()
+        found.map(|message| (message.seq, message.to_owned())).collect()
     }
 
     /// The messages `from..=to` of a chat that are not deleted, ascending, at most `bytes_max` of bodies (at least one

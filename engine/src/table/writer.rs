@@ -145,12 +145,17 @@ impl<F: DiskFile> TableWriter<F> {
     ///
     /// # Panics
     /// If it is not above the last one, or this is not a file of messages.
-    pub async fn push_message(&mut self, chat: ChatId, message: &StoredMessage, slice: &mut Slice) -> Result<()> {
+    pub async fn push_message(
+        &mut self,
+        chat: ChatId,
+        message: &StoredMessage<impl AsRef<[u8]>>,
+        slice: &mut Slice,
+    ) -> Result<()> {
         assert!(self.kind.class == Class::Messages, "a file of messages holds nothing else");
         let key = (chat, message.seq);
         assert!(self.last_message.is_none_or(|last| key > last), "file {}: messages ascend", self.id);
         let new_chat = self.last_message.is_none_or(|(last, _)| last != chat);
-        let grown = self.messages_block.bytes() + message.body.len();
+        let grown = self.messages_block.bytes() + message.body.as_ref().len();
         // A chat that begins near the end of a block gets a new one: its newest page is then in one block more often.
         let full = grown > TABLE_BLOCK_BYTES || (new_chat && grown > TABLE_BLOCK_BYTES - TABLE_BLOCK_BYTES / 8);
         if !self.messages_block.is_empty() && full {

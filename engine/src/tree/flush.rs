@@ -43,7 +43,7 @@ impl<D: Disk> FlushWriter<D> {
     ///
     /// # Errors
     /// `NoSpace`, `Io`.
-    pub async fn message(&mut self, chat: ChatId, message: &StoredMessage) -> Result<()> {
+    pub async fn message(&mut self, chat: ChatId, message: &StoredMessage<impl AsRef<[u8]>>) -> Result<()> {
         let window = message.time_ms / self.window_ms;
         if !self.messages.contains_key(&window) {
             let kind = FileKind { class: Class::Messages, window, ..self.kind.clone() };

@@ -59,7 +59,7 @@ impl MessageBlockBuilder {
     ///
     /// # Panics
     /// If chat and seq are not above those of the last one.
-    pub fn push(&mut self, chat: ChatId, message: &StoredMessage) {
+    pub fn push(&mut self, chat: ChatId, message: &StoredMessage<impl AsRef<[u8]>>) {
         let key = (chat, message.seq);
         assert!(self.last.is_none_or(|last| last < key), "chat {chat}: seq {} is not above the last", message.seq);
         match self.last {
@@ -77,8 +77,9 @@ impl MessageBlockBuilder {
         self.senders.client_seq_before[sender] = client_seq;
         put_difference(&mut self.time, self.time_before, message.time_ms);
         self.time_before = message.time_ms;
-        put_varint(&mut self.length, message.body.len() as u64);
-        self.bodies.extend_from_slice(&message.body);
+        let body = message.body.as_ref();
+        put_varint(&mut self.length, body.len() as u64);
+        self.bodies.extend_from_slice(body);
     }
 
     /// Bytes of the block, were it finished now: at most these, less by what compression saves of the columns.
