@@ -10,7 +10,8 @@ const _: () =
     assert!((BATCH_BYTES_MAX as u64) <= SEGMENT_BYTES / 4, "a batch that does not fit wastes at most a quarter");
 /// Bytes of one Raft entry's payload. A larger command is refused before it is proposed.
 pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
-/// Segments that wait for use, zeroed already. Beyond: removed. Between two flushes about as many come back at once.
+/// Segments that wait for use, zeroed already, the next one included. Beyond: removed. Between two flushes about as
+/// many come back at once.
 pub const SEGMENTS_SPARE: usize = 3;
 /// Segments in use at which a core asks its partitions to flush, so that the oldest can be recycled.
 pub const SEGMENTS_FLUSH_AT: usize = 6;

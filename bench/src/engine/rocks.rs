@@ -49,12 +49,21 @@ pub(crate) struct Rocks {
 impl Rocks {
     /// Opens or recovers it.
     pub(crate) fn open(dir: &Path, settings: &Settings) -> anyhow::Result<Self> {
+        Self::open_recycling(RECYCLED_LOGS, dir, settings)
+    }
+
+    /// A new one, to be filled without a log: RocksDB refuses that where it recycles logs.
+    pub(crate) fn begin_load(dir: &Path, settings: &Settings) -> anyhow::Result<Self> {
+        Self::open_recycling(0, dir, settings)
+    }
+
+    fn open_recycling(recycled_logs: usize, dir: &Path, settings: &Settings) -> anyhow::Result<Self> {
         let cache = Cache::new_lru_cache(usize::try_from(settings.cache_bytes)?);
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_max_background_jobs(BACKGROUND_JOBS);
-        options.set_recycle_log_file_num(RECYCLED_LOGS);
+        options.set_recycle_log_file_num(recycled_logs);
         options.set_bytes_per_sync(BYTES_PER_SYNC);
         options.set_use_direct_reads(settings.direct_reads);
         options.set_stats_dump_period_sec(0);

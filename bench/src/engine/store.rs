@@ -190,7 +190,7 @@ impl Kind {
     pub(crate) fn load(self, dir: &Path, settings: &Settings) -> anyhow::Result<Option<Box<dyn BulkLoad>>> {
         Ok(match self {
             #[cfg(feature = "peers")]
-            Self::Rocksdb => Some(Box::new(super::rocks::Rocks::open(dir, settings)?)),
+            Self::Rocksdb => Some(Box::new(super::rocks::Rocks::begin_load(dir, settings)?)),
             #[cfg(feature = "peers")]
             Self::Fjall => None,
             Self::Columba => Some(Box::new(super::columba::ColumbaLoad::begin(dir, settings)?)),

@@ -504,7 +504,7 @@ impl<D: Disk> Journal<D> {
                     break;
                 }
                 state.segments.pop_front();
-                (oldest, state.spares.len() < SEGMENTS_SPARE)
+                (oldest, state.ready.len() + state.spares.len() < SEGMENTS_SPARE)
             };
             let path = segment_path(&config.dir, id);
             if keep {
