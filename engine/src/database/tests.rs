@@ -12,7 +12,7 @@ mod model;
 mod seeds;
 
 use self::model::{Layout, device, open, user};
-use core::pin::pin;
+use core::{future::poll_fn, pin::pin, task::Poll};
 
 use super::{load::Loader, subscribe::Notice, *};
 use crate::env::{
@@ -70,6 +70,31 @@ fn what_everybody_has_is_not_even_written_to_files() {
         let messages = db.stats().tree;
         assert!(messages.bytes < 30_000, "50 messages of 1,000 bytes, 40 of them read: {} bytes", messages.bytes);
         assert_eq!(db.newest(chat, 100).await.unwrap(), newest);
+    });
+}
+
+#[test]
+fn a_flush_that_is_dropped_loses_nothing_and_may_be_tried_again() {
+    let (disk, clock) = (SimDisk::new(1), ManualClock::default());
+    block_on(async {
+        let db = open(&disk, &clock, LAYOUT).await.unwrap();
+        let chat = ChatId::direct(user(1), user(2));
+        let send = |n| Send { sender: device(1), to: user(2), client_seq: ClientSeq::new(n), body: Bytes::from("x") };
+        for n in 1..=20 {
+            db.send(send(n));
+            db.commit().await.unwrap();
+            for polls in 0..n {
+                let mut flush = Box::pin(db.flush());
+                for _ in 0..polls {
+                    let is_pending = poll_fn(|cx| Poll::Ready(flush.as_mut().poll(cx).is_pending())).await;
+                    assert!(is_pending, "more than {n} steps are left");
+                }
+            }
+            assert_eq!(db.newest(chat, 100).await.unwrap().len() as u64, n);
+        }
+        db.flush().await.unwrap();
+        assert_eq!(db.newest(chat, 100).await.unwrap().len(), 20);
+        assert!(db.partitions().iter().all(|partition| !partition.is_dirty()));
     });
 }
 

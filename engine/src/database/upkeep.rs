@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Database;
 use crate::{
-    env::{Clock, Disk},
+    env::{Clock, Disk, executor::Signal},
     error::{Error, Result},
     ids::FileId,
     limits::SEGMENTS_MAX,
@@ -17,6 +17,15 @@ use crate::{
 
 /// How often message files are looked through for those that every device has.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Notifies when it is dropped.
+struct Told<'a>(&'a Signal);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.notify();
+    }
+}
 
 impl<D: Disk, C: Clock> Database<D, C> {
     /// Does what is due in the background until the database is closed: to be run beside everything else of the thread.
@@ -60,10 +69,12 @@ impl<D: Disk, C: Clock> Database<D, C> {
         self.flush_one(partition).await
     }
 
-    /// Those who wait for a flush are told that it has ended, also where it failed.
+    /// Those who wait for a flush are told that it has ended, also where it failed or was given up.
     async fn flush_one(&self, partition: &Partition<D>) -> Result<()> {
-        let flushed = partition.flush().await;
-        self.inner.flush_ended.notify();
+        let flushed = {
+            let _told = Told(&self.inner.flush_ended);
+            partition.flush().await
+        };
         self.inner.journal.truncate(partition.id(), flushed?.applied);
         self.inner.changed.notify();
         Ok(())

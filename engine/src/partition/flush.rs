@@ -78,8 +78,8 @@ impl<D: Disk> Partition<D> {
         self.inner.leaves_rows.set(leave);
     }
 
-    /// Writes what was applied so far to new files. Applies go on meanwhile. After an error the flush may be tried
-    /// again: the sealed layer is kept, and joins the next try.
+    /// Writes what was applied so far to new files. Applies go on meanwhile. After an error, or where this is dropped
+    /// before its end, the flush may be tried again: the sealed layer is kept, and joins the next try.
     ///
     /// # Errors
     /// `NoSpace` or `Io`; nothing is lost.
@@ -87,31 +87,28 @@ impl<D: Disk> Partition<D> {
     /// # Panics
     /// If a flush is under way.
     pub async fn flush(&self) -> Result<FlushReport> {
-        let (sealed, settings, meta) = {
+        let (mut sealed, settings, meta) = {
             let mut state = self.inner.state.borrow_mut();
             assert!(state.sealed.is_none(), "partition {}: one flush at a time", self.inner.id);
             let sealed = Arc::new(core::mem::take(&mut state.active));
             state.sealed = Some(Arc::clone(&sealed));
             let extra = state.settings.encode();
             let meta = TreeMeta { applied: state.applied, applied_term: state.applied_term, extra };
-            (sealed, state.settings, meta)
+            (Sealed { partition: self, layer: Some(sealed) }, state.settings, meta)
         };
         self.account();
         self.inner.tree.shared().rebalance();
         let applied = meta.applied;
-        let leaves_rows = self.inner.leaves_rows.get() && sealed.row_bytes() <= self.rows_left_max();
-        let layer = Arc::clone(&sealed);
+        let layer = Arc::clone(sealed.layer.as_ref().expect("it was just sealed"));
+        let leaves_rows = self.inner.leaves_rows.get() && layer.row_bytes() <= self.rows_left_max();
         let write = async move |writer: &mut FlushWriter<D::Aside>| {
             write_messages(&layer, &settings, writer).await?;
             if leaves_rows { Ok(()) } else { write_all_rows(&layer, writer).await }
         };
         let written = self.inner.tree.flush(meta, write).await;
         let discarded = {
+            let mut layer = sealed.take().expect("it is taken once");
             let mut state = self.inner.state.borrow_mut();
-            state.seals += 1;
-            state.sealed = None;
-            let mut layer =
-                Arc::try_unwrap(sealed).ok().expect("no read holds a layer across a wait, and the flush has ended");
             if written.is_ok() && leaves_rows {
                 let written = layer.take_unkeyed();
                 state.unseal(layer);
@@ -259,6 +256,34 @@ impl<D: Disk> Partition<D> {
             }
             state.seals += 1;
             self.inner.usage.rows.set(state.clean.bytes() + state.older.bytes());
+        }
+    }
+}
+
+/// The layer that a flush writes. What is dropped with it goes back under what was applied since.
+struct Sealed<'a, D: Disk> {
+    partition: &'a Partition<D>,
+    layer: Option<Arc<Layer>>,
+}
+
+impl<D: Disk> Sealed<'_, D> {
+    /// Ends the flush: nobody finds the layer as sealed any more.
+    fn take(&mut self) -> Option<Layer> {
+        let layer = self.layer.take()?;
+        let mut state = self.partition.inner.state.borrow_mut();
+        state.seals += 1;
+        state.sealed = None;
+        Some(Arc::try_unwrap(layer).ok().expect("no read holds a layer across a wait, and the flush has ended"))
+    }
+}
+
+impl<D: Disk> Drop for Sealed<'_, D> {
+    fn drop(&mut self) {
+        if let Some(layer) = self.take() {
+            self.partition.inner.state.borrow_mut().unseal(layer);
+            self.partition.account();
+            self.partition.inner.flushed.notify();
+            self.partition.inner.tree.shared().rebalance();
         }
     }
 }

@@ -23,6 +23,13 @@ fn a_database_answers_like_a_model_over_crashes_flushes_merges_and_faults() {
     seeds::for_each("a database", 0..60, run);
 }
 
+/// A merge could not write, the background ended with it, and the flush beside it was dropped: its partition counted as
+/// being flushed for ever, and the next flush waited for that.
+#[test]
+fn a_flush_that_was_given_up_keeps_nobody_waiting() {
+    run(1869);
+}
+
 struct Life {
     clock: ManualClock,
     disk: SimDisk,
