@@ -272,14 +272,14 @@ impl Client {
         let _ = self.call(Ask::Close).await;
     }
 
-    async fn done(&self, kind: Kind) -> Result<()> {
+    pub(crate) async fn done(&self, kind: Kind) -> Result<()> {
         match self.call(Ask::Request(kind)).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
     }
 
-    async fn call(&self, ask: Ask) -> Result<Reply> {
+    pub(crate) async fn call(&self, ask: Ask) -> Result<Reply> {
         let (answer, answered) = oneshot::channel();
         self.calls.send(Call { ask, answer }).await.map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
@@ -312,6 +312,6 @@ fn chat_bytes(chat: ChatId) -> Bytes {
     Bytes::copy_from_slice(chat.as_bytes())
 }
 
-fn unexpected(reply: &Reply) -> Error {
+pub(crate) fn unexpected(reply: &Reply) -> Error {
     Error::Protocol(format!("an answer of another kind: {reply:?}"))
 }

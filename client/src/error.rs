@@ -139,6 +139,7 @@ impl Error {
                     | Code::RegistrationRefused
                     | Code::HandleTaken
                     | Code::Replaced
+                    | Code::Revoked
                     | Code::InvalidArgument
             ),
             Self::TimedOut(_)

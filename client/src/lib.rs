@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`Client`], [`Events`] | what an application calls, and what it hears |
+//! | [`Client`], [`Events`] | what an application calls, and what it hears; `devices` has what is about devices |
 //! | [`options`] | server, transport, trust, profile |
 //! | [`types`] | messages, receipts, presence, events |
 //! | [`error`], [`limits`] | what can go wrong; every bound |
@@ -52,6 +52,7 @@
 
 pub mod chat;
 mod client;
+mod devices;
 mod driver;
 pub mod error;
 pub mod limits;
@@ -61,7 +62,7 @@ mod store;
 pub mod types;
 
 pub use client::{Client, Events};
-pub use columba_wire::{ChatId, ClientSeq, Code, DeviceId, MessageSeq, UserId};
+pub use columba_wire::{ChatId, ClientSeq, Code, DeviceId, MessageSeq, UserId, link::LinkCode};
 pub use error::{Error, Result};
 pub use options::Options;
 pub use types::Event;

@@ -59,6 +59,9 @@ pub struct Options {
     pub profile: Profile,
     /// Name and version of the application, for the server's logs.
     pub agent: String,
+    /// What the device is called in the account's list of devices, at most 64 bytes. For registration and linking;
+    /// later [`crate::Client::rename_device`].
+    pub device_name: String,
     /// Whether a message is acknowledged when [`crate::Events::next`] hands it out. Otherwise the application calls
     /// [`crate::Client::ack`]; what it does not acknowledge comes again to its next process.
     pub automatic_ack: bool,
@@ -77,6 +80,7 @@ impl Options {
             trust: Trust::FirstUse,
             profile: Profile::Memory { device_key: None, account: None },
             agent: concat!("columba-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+            device_name: String::new(),
             automatic_ack: true,
             send_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),

@@ -147,7 +147,8 @@ impl Store {
             next_client_seq: self.state.next_client_seq,
             outbox: self.state.outbox.iter().map(|(seq, (to, body))| (*seq, *to, body.clone())).collect(),
             chats: self.state.chats.clone(),
-            complete: true,
+            // What a linked device was not there for is not missing.
+            complete: !account_of(&self.identity).is_some_and(|account| account.is_linked()),
         }
     }
 

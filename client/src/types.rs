@@ -3,7 +3,7 @@
 use core::{fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId, link::LinkCode};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
@@ -52,6 +52,50 @@ pub struct Account {
     pub device: DeviceId,
     /// The handle it was registered with.
     pub handle: String,
+}
+
+impl Account {
+    /// Whether this device was linked to the account, and did not make it: its chats may have begun without it.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.device != DeviceId::FIRST
+    }
+}
+
+/// A device of the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its number.
+    pub number: DeviceId,
+    /// Its Ed25519 public key.
+    pub key: [u8; 32],
+    /// What it is called; may be empty.
+    pub name: String,
+    /// When it was added, milliseconds since 1970.
+    pub created_ms: u64,
+    /// Whether it has a session.
+    pub online: bool,
+}
+
+/// A code to show, of a device that wants to be linked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkOffer {
+    /// To be typed.
+    pub code: LinkCode,
+    /// The same for a QR code, with the hash of this device's key.
+    pub scanned: String,
+    /// How long it is good for.
+    pub expires_in: Duration,
+}
+
+/// A device that waits behind a code. Name and agent are its own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkRequest {
+    /// Its Ed25519 public key.
+    pub key: [u8; 32],
+    /// How it calls itself.
+    pub name: String,
+    /// Its client.
+    pub agent: String,
 }
 
 /// A message in a chat.
@@ -205,4 +249,13 @@ pub enum Event {
     Receipt(Receipt),
     /// A user of [`crate::Client::subscribe_presence`] came or went.
     Presence(Presence),
+    /// The code of [`crate::Client::begin_link`] was approved: this device belongs to this account.
+    Linked(Account),
+    /// It was not, and never will be.
+    LinkFailed {
+        /// Why: `Refused` with `LINK_UNKNOWN` where its time is over.
+        reason: Error,
+    },
+    /// This device was revoked. The session has ended for good.
+    Revoked,
 }

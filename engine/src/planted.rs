@@ -14,6 +14,8 @@ pub enum Planted {
     TrimTooFar,
     /// A seq is given to two messages of a chat.
     SeqReused,
+    /// A revoked device may log in again.
+    RevokedStays,
     /// A member that is away gets no inbox entry, but the fan-out cursor moves.
     InboxSkipped,
     /// A retry with the same client seq is stored as a new message.
@@ -33,6 +35,7 @@ impl Planted {
         Self::ApplyTwice,
         Self::TrimTooFar,
         Self::SeqReused,
+        Self::RevokedStays,
         Self::InboxSkipped,
         Self::DuplicateStored,
         Self::RowLostInMerge,

@@ -41,11 +41,12 @@ use crate::{
     partition::{
         MessagePage, Partition,
         chat::{Chat, ChatRow},
+        device::Device,
         inbox::{Inbox, InboxEntry, decode_entry_row, entry_key},
         receipt::Member,
         retention::Settings,
         rows::{Row, file_key},
-        user::{Device, User},
+        user::User,
     },
     table::meta::Class,
     tree::{MessageRange, ScanRange, View, table_name},

@@ -32,14 +32,14 @@ pub struct TokenBuckets<K> {
 impl<K: Ord + Clone> TokenBuckets<K> {
     /// Buckets of `burst` tokens that fill with `per_second`, for at most `keys_max` keys. None of them is 0.
     pub fn new(burst: u32, per_second: u32, keys_max: usize) -> Self {
-        assert!(burst > 0 && per_second > 0 && keys_max > 0, "a bucket lets something through");
-        Self {
-            by_key: BTreeMap::new(),
-            by_time: BTreeSet::new(),
-            interval: Duration::from_secs(1) / per_second,
-            burst,
-            keys_max,
-        }
+        assert!(per_second > 0, "a bucket lets something through");
+        Self::every(burst, Duration::from_secs(1) / per_second, keys_max)
+    }
+
+    /// Buckets of `burst` tokens that get one each `interval`, for at most `keys_max` keys. None of them is 0.
+    pub fn every(burst: u32, interval: Duration, keys_max: usize) -> Self {
+        assert!(burst > 0 && !interval.is_zero() && keys_max > 0, "a bucket lets something through");
+        Self { by_key: BTreeMap::new(), by_time: BTreeSet::new(), interval, burst, keys_max }
     }
 
     /// Takes `n` tokens of `key`, or none. Cost: logarithmic in the number of keys.

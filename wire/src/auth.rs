@@ -1,13 +1,14 @@
-//! The bytes that a device signs to register or log in. A signature is good for one nonce on one connection.
+//! The bytes that a device signs to register, to log in, or to be linked. A signature is good for one nonce on one connection.
 //!
 //! | field | bytes |
 //! |---|---|
-//! | context: `columba/1 login` or `columba/1 register`, then a zero byte | 16 or 19 |
+//! | context: `columba/1 login`, `columba/1 register` or `columba/1 link`, then a zero byte | 16, 19 or 15 |
 //! | nonce of the `Challenge` | 32 |
 //! | binding kind (the number of `ChannelBinding`) | 1 |
 //! | binding data, empty for `NONE` | 0 or 32 |
 //! | login: user id, device id big-endian | 20 |
 //! | register: device key, handle | 32 + length of the handle |
+//! | link: device key, name | 32 + length of the name |
 
 use sha2::{Digest as _, Sha256};
 
@@ -74,6 +75,16 @@ pub fn register_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: 
     out
 }
 
+/// The bytes signed by `BeginLink`.
+pub fn link_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: &[u8; 32], name: &str) -> Vec<u8> {
+    let mut out = b"columba/1 link\0".to_vec();
+    out.extend_from_slice(nonce);
+    binding.append_to(&mut out);
+    out.extend_from_slice(device_key);
+    out.extend_from_slice(name.as_bytes());
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,12 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn a_login_signature_is_no_registration() {
+    fn a_login_signature_is_no_registration_and_neither_links_a_device() {
         let address = DeviceAddress { user: UserId::from_bytes([1; 16]), device: DeviceId::FIRST };
         let login = login_bytes(&NONCE, &Binding::NONE, address);
         let register = register_bytes(&NONCE, &Binding::NONE, &[1; 32], "ada");
         assert_eq!(login.len(), 16 + NONCE_BYTES + 1 + 20);
         assert_eq!(register.len(), 19 + NONCE_BYTES + 1 + 32 + 3);
         assert_ne!(login[..16], register[..16]);
+        let link = link_bytes(&NONCE, &Binding::NONE, &[1; 32], "ada");
+        assert_eq!(link.len(), 15 + NONCE_BYTES + 1 + 32 + 3);
+        assert!(login[..15] != link[..15] && register[..15] != link[..15]);
     }
 }

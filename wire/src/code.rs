@@ -24,6 +24,10 @@ pub enum Code {
     HandleTaken = 13,
     /// A newer session of the same device took over.
     Replaced = 14,
+    /// The device was revoked by its user. The connection is closed; it is pointless to come back.
+    Revoked = 15,
+    /// No such link code, or it has expired or was used, or the key behind it is another.
+    LinkUnknown = 16,
     /// No such user, or not for you to know.
     UnknownUser = 20,
     /// No such chat, or not for you to know.
@@ -34,6 +38,8 @@ pub enum Code {
     ClientSeqTooOld = 23,
     /// Too many users in a presence subscription.
     TooManySubscriptions = 24,
+    /// A list with a bound is full.
+    TooMany = 28,
     /// More sends in flight than the welcome allowed. Not stored; send again later.
     TooManyInFlight = 30,
     /// A rate limit was met. Not stored; `retry_after_ms` says when to try again.
@@ -70,11 +76,14 @@ impl Code {
         Self::RegistrationRefused,
         Self::HandleTaken,
         Self::Replaced,
+        Self::Revoked,
+        Self::LinkUnknown,
         Self::UnknownUser,
         Self::UnknownChat,
         Self::BodyTooLarge,
         Self::ClientSeqTooOld,
         Self::TooManySubscriptions,
+        Self::TooMany,
         Self::TooManyInFlight,
         Self::RateLimited,
         Self::Overloaded,
@@ -124,6 +133,7 @@ impl Code {
                 | Self::Unexpected
                 | Self::LoginTimeout
                 | Self::Replaced
+                | Self::Revoked
                 | Self::TooManyConnections
                 | Self::TooSlow
                 | Self::HeartbeatTimeout
@@ -143,11 +153,14 @@ impl Code {
             Self::RegistrationRefused => "REGISTRATION_REFUSED",
             Self::HandleTaken => "HANDLE_TAKEN",
             Self::Replaced => "REPLACED",
+            Self::Revoked => "REVOKED",
+            Self::LinkUnknown => "LINK_UNKNOWN",
             Self::UnknownUser => "UNKNOWN_USER",
             Self::UnknownChat => "UNKNOWN_CHAT",
             Self::BodyTooLarge => "BODY_TOO_LARGE",
             Self::ClientSeqTooOld => "CLIENT_SEQ_TOO_OLD",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
+            Self::TooMany => "TOO_MANY",
             Self::TooManyInFlight => "TOO_MANY_IN_FLIGHT",
             Self::RateLimited => "RATE_LIMITED",
             Self::Overloaded => "OVERLOADED",

@@ -10,6 +10,7 @@
 //! | [`limits`] | every limit a client can meet |
 //! | [`version`] | versions, capabilities, and their negotiation |
 //! | [`auth`] | the bytes that a device signs |
+//! | [`link`] | the codes by which devices are linked |
 //!
 //! Invariants
 //! - Nothing here allocates more than the bytes it was given plus a constant, and nothing recurses.
@@ -23,6 +24,7 @@ pub mod frame;
 pub mod framing;
 pub mod ids;
 pub mod limits;
+pub mod link;
 pub mod version;
 
 /// The protobuf messages, version 1. Generated; the schema's comments are the documentation.

@@ -51,3 +51,9 @@ pub const LOGIN_MS_MAX: u64 = 10_000;
 pub const LOGIN_ATTEMPTS_MAX: u32 = 3;
 /// Milliseconds for a frame, once begun, to arrive whole.
 pub const FRAME_MS_MAX: u64 = 10_000;
+/// Devices of a user. Beyond: `TOO_MANY`, until one is revoked.
+pub const DEVICES_MAX: usize = 8;
+/// Bytes of a device's name.
+pub const DEVICE_NAME_BYTES_MAX: usize = 64;
+/// Milliseconds that a link code is good for; then the waiting connection is closed.
+pub const LINK_MS_MAX: u64 = 120_000;

@@ -52,6 +52,7 @@ pub(crate) async fn register(link: &mut Link, binding: &Binding) -> anyhow::Resu
         binding: binding.kind.into(),
         signature: Bytes::copy_from_slice(&signature.to_bytes()),
         credential: String::new(),
+        device_name: String::new(),
     };
     send(link, REGISTER_REQUEST, client_frame::Kind::Register(register)).await?;
     let user = loop {

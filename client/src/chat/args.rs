@@ -40,6 +40,12 @@ pub struct ChatArgs {
     #[arg(long, value_name = "TEXT", env = "COLUMBA_CREDENTIAL", hide_env_values = true, default_value = "",
         hide_default_value = true, value_parser = parse_credential)]
     pub(super) credential: String,
+    /// Become another device of an account that there is: shows a code to approve on one of its devices.
+    #[arg(long)]
+    pub(super) link: bool,
+    /// What this device is called in the account's list of devices, when it registers or is linked.
+    #[arg(long, value_name = "TEXT", default_value = "columba chat")]
+    device: String,
     /// Directory of the profile [default: one for each node and name, below ~/.local/share/columba].
     #[arg(long, value_name = "DIR")]
     profile: Option<PathBuf>,
@@ -77,6 +83,7 @@ impl ChatArgs {
         let mut options = Options::new(&self.server);
         options.profile = Profile::Directory(directory.to_owned());
         options.agent = concat!("columba-chat/", env!("CARGO_PKG_VERSION")).to_owned();
+        options.device_name.clone_from(&self.device);
         options.transport = match self.transport {
             Way::Auto => Transport::Auto,
             Way::Quic => Transport::Quic,
@@ -112,6 +119,7 @@ impl ChatArgs {
                     ": the node does not know this device. Where it was set up anew, remove {directory} to register \
                      again; what is in there is lost"
                 ),
+                Code::Revoked => format!(": remove {directory} to link or register anew; what is in there is lost"),
                 Code::Replaced => format!(": the account is used by another copy of {directory}"),
                 _ => String::new(),
             },

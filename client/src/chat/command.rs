@@ -1,6 +1,9 @@
 //! A typed line, understood.
 
-use columba_wire::limits::{BODY_BYTES_MAX, HISTORY_PAGE_MAX};
+use columba_wire::{
+    DeviceId,
+    limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HISTORY_PAGE_MAX},
+};
 
 use crate::limits::CHAT_HISTORY_SHOWN;
 
@@ -12,6 +15,10 @@ pub(super) const HELP: &[&str] = &[
     "/chats         the people you know, and what is unread",
     "/read          mark all that was shown as read, that of others too",
     "/name HANDLE   learn whose id is behind a handle",
+    "/devices       the devices of this account",
+    "/link CODE     who waits to be linked behind a code; /link CODE yes links it",
+    "/rename N NAME give device N another name",
+    "/revoke N      end device N: it reads and writes nothing more",
     "/me            this account, its server and certificate",
     "/quit          leave; so do Ctrl-C and Ctrl-D",
     "//TEXT         send a line that begins with one /",
@@ -28,6 +35,16 @@ pub(super) enum Command {
     Chats,
     Read,
     Name(String),
+    Devices,
+    Link {
+        code: String,
+        approves: bool,
+    },
+    Rename {
+        number: DeviceId,
+        name: String,
+    },
+    Revoke(DeviceId),
     Me,
     Help,
     Quit,
@@ -84,11 +101,45 @@ fn command(text: &str) -> Result<Command, String> {
         "who" => none(Command::Who),
         "chats" => none(Command::Chats),
         "read" => none(Command::Read),
+        "devices" => none(Command::Devices),
+        "link" => link(rest),
+        "rename" => match rest.trim().split_once(char::is_whitespace) {
+            Some((number, name)) if name.trim().len() <= DEVICE_NAME_BYTES_MAX => {
+                let name = name.trim().to_owned();
+                device(number).map(|number| Command::Rename { number, name })
+            }
+            Some(_) | None => Err(format!(
+                "/rename needs a device's number and a name of at most {DEVICE_NAME_BYTES_MAX} bytes, as in: /rename 2 \
+                 laptop"
+            )),
+        },
+        "revoke" => match argument {
+            Some(number) if !more => device(number).map(Command::Revoke),
+            Some(_) | None => Err("/revoke needs a device's number, as in: /revoke 2".to_owned()),
+        },
         "me" => none(Command::Me),
         "help" => none(Command::Help),
         "quit" => none(Command::Quit),
         _ => Err("not sent: no such command. /help lists them; // sends a line that begins with /".to_owned()),
     }
+}
+
+fn device(text: &str) -> Result<DeviceId, String> {
+    let number = text.parse().ok().and_then(|number| DeviceId::new(number).ok());
+    number.ok_or_else(|| "a device has a number from 1 on; /devices shows them".to_owned())
+}
+
+/// A code may be typed in groups.
+fn link(rest: &str) -> Result<Command, String> {
+    let rest = rest.trim();
+    let (code, approves) = match rest.rsplit_once(char::is_whitespace) {
+        Some((code, "yes")) => (code, true),
+        Some(_) | None => (rest, false),
+    };
+    if code.is_empty() {
+        return Err("/link needs the code that the new device shows, as in: /link 7KQ2-9XWD".to_owned());
+    }
+    Ok(Command::Link { code: code.to_owned(), approves })
 }
 
 #[cfg(test)]
@@ -97,6 +148,8 @@ mod tests {
 
     #[test]
     fn a_typo_in_a_command_is_not_sent_as_a_message() {
+        let two = DeviceId::new(2).unwrap();
+        let link = |code: &str, approves| Ok(Some(Command::Link { code: code.to_owned(), approves }));
         let say = |text: &str| Ok(Some(Command::Say(text.to_owned())));
         let table = [
             ("", Ok(None)),
@@ -114,6 +167,11 @@ mod tests {
             ("/who", Ok(Some(Command::Who))),
             ("/chats", Ok(Some(Command::Chats))),
             ("/read", Ok(Some(Command::Read))),
+            ("/devices", Ok(Some(Command::Devices))),
+            ("/link 7kq2 9xwd", link("7kq2 9xwd", false)),
+            ("/link  7KQ2-9XWD  yes ", link("7KQ2-9XWD", true)),
+            ("/rename 2 old laptop", Ok(Some(Command::Rename { number: two, name: "old laptop".to_owned() }))),
+            ("/revoke 2", Ok(Some(Command::Revoke(two)))),
             ("/me", Ok(Some(Command::Me))),
             ("/help", Ok(Some(Command::Help))),
             ("/quit", Ok(Some(Command::Quit))),
@@ -123,7 +181,16 @@ mod tests {
         }
         let complaints =
             ["/", "/ with bob", "/wiht bob", "/with", "/with bob carol", "/history 0", "/history 101", "/history x"];
-        for line in complaints.into_iter().chain(["/quit now", "/me me", "/history 1 2", "/With bob"]) {
+        for line in complaints.into_iter().chain([
+            "/quit now",
+            "/me me",
+            "/history 1 2",
+            "/With bob",
+            "/link",
+            "/revoke 0",
+            "/revoke",
+            "/rename 2",
+        ]) {
             assert!(parse(line).is_err(), "{line:?}");
         }
     }
@@ -137,7 +204,10 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help() {
-        for name in ["/with", "/history", "/who", "/chats", "/read", "/name", "/me", "/quit", "//"] {
+        for name in [
+            "/with", "/history", "/who", "/chats", "/read", "/name", "/devices", "/link", "/rename", "/revoke", "/me",
+            "/quit", "//",
+        ] {
             assert!(HELP.iter().any(|line| line.starts_with(name)), "{name}");
         }
     }

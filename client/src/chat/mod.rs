@@ -8,6 +8,7 @@
 //! | `people` | names, presence, what is unread |
 //! | `ticks` | own messages: stored, delivered, read |
 //! | `text` | text that is safe to print; times |
+//! | `qr` | QR codes in lines |
 //! | `run` (D) | client, standard input and output around the view |
 //! | `input` (D) | lines of standard input, bounded |
 //! | `output` (D) | lines of standard output, in colour where that is wanted |
@@ -26,6 +27,7 @@ mod command;
 mod input;
 mod output;
 mod people;
+mod qr;
 mod run;
 mod text;
 mod ticks;

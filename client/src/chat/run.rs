@@ -18,7 +18,8 @@ use tokio::{
 use super::{
     ChatArgs, input,
     output::Screen,
-    view::{Answer, Ask, Output, Typed, View},
+    text::printable,
+    view::{Answer, Ask, DevicesAnswer, Output, Typed, View},
 };
 use crate::{
     client::{Client, Events},
@@ -78,6 +79,9 @@ impl Chat {
         {
             let error = Error::AlreadyRegistered { handle: handle.clone() };
             return Err(self.args.explain(&error, &self.directory));
+        }
+        if self.args.link {
+            self.view.link_first();
         }
         self.view.begin(account, self.args.with.as_deref());
         loop {
@@ -197,6 +201,24 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
             // Whether or not it is answered in time, the session repeats it with each connection.
             let _ = client.subscribe_presence(&[user]).await;
             Answer::Watching
+        }
+        Ask::BeginLink => DevicesAnswer::Offered(client.begin_link().await).into(),
+        Ask::Devices => DevicesAnswer::Listed(client.devices().await).into(),
+        Ask::FindLink { code, approves } => {
+            let result = client.find_link(&code).await;
+            DevicesAnswer::Found { code, approves, result }.into()
+        }
+        Ask::ApproveLink { code, request } => {
+            let result = client.approve_link(&code, &request, "").await;
+            DevicesAnswer::Added { name: printable(request.name.as_bytes()), result }.into()
+        }
+        Ask::Rename { number, name } => {
+            let result = client.rename_device(number, &name).await;
+            DevicesAnswer::Renamed { number, result }.into()
+        }
+        Ask::Revoke { number } => {
+            let result = client.revoke_device(number).await;
+            DevicesAnswer::Revoked { number, result }.into()
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     error::Error,
     limits::{CALLS_BATCH_MAX, CLOSE_TIMEOUT, EVENTS_MAX},
     options::{Options, Profile},
-    session::{Kept, Outgoing, Output, Reply, Session, Token, record::Record},
+    session::{Kept, Names, Outgoing, Output, Reply, Session, Token, record::Record},
     store::Store,
     types::{Account, Carrier, Event},
 };
@@ -47,6 +47,7 @@ use crate::{
 pub(crate) enum Ask {
     Register { handle: String, credential: String },
     Login,
+    BeginLink,
     Send(Outgoing),
     Request(columba_wire::v1::client_frame::Kind),
     Log { chat: columba_wire::ChatId, limit: usize },
@@ -128,13 +129,14 @@ impl Driver {
                 (SigningKey::from_bytes(&device_key.unwrap_or(seed)), kept, None)
             }
         };
+        let names = Names { agent: options.agent, device: options.device_name };
         let pinned = store.as_ref().map(Store::pinned).transpose()?.flatten();
         let target = Target::new(&options.server, options.transport, options.trust, pinned)?;
         if let Some(known) = &kept.account {
             let _ = account.set(known.clone());
         }
         Ok(Self {
-            session: Session::new(key, options.agent, options.request_timeout, kept),
+            session: Session::new(key, names, options.request_timeout, kept),
             store,
             target,
             began: Instant::now(),
@@ -288,6 +290,10 @@ impl Driver {
             }
             Ask::Login => {
                 self.session.handle_login(now, token);
+                None
+            }
+            Ask::BeginLink => {
+                self.session.handle_begin_link(now, token);
                 None
             }
             Ask::Send(outgoing) => {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use columba_wire::{
-    ChatId, ClientSeq, Code, MessageSeq, UserId,
+    ChatId, ClientSeq, Code, DeviceId, MessageSeq, UserId,
     frame::FrameError,
     ids::handle_is_valid,
     v1::{self, ServerFrame, client_frame::Kind as Asked, server_frame::Kind},
@@ -12,6 +12,7 @@ use columba_wire::{
 use super::{
     Output, Phase, Reply, Session,
     cursor::{Cursor, Verdict},
+    link::{parse_devices, parse_link_info},
     record::Record,
 };
 use crate::{
@@ -26,7 +27,7 @@ impl Session {
         match &mut self.phase {
             Phase::Offline | Phase::Ending | Phase::Ended => return,
             Phase::Open { heard_at, .. } => *heard_at = now,
-            Phase::Greeting { .. } | Phase::Proving { .. } => {}
+            Phase::Greeting { .. } | Phase::Proving { .. } | Phase::Linking { .. } => {}
         }
         let ServerFrame { request_id, kind } = match frame {
             Ok(frame) => frame,
@@ -75,6 +76,13 @@ impl Session {
             }
             Kind::UserFound(found) => self.handle_user_found(request_id, found),
             Kind::Done(_) => self.answer(request_id, Some(Reply::Done)),
+            Kind::LinkCode(code) => self.handle_link_code(now, &code),
+            Kind::Linked(linked) => self.handle_linked(now, linked),
+            Kind::LinkInfo(info) => self.answer(request_id, parse_link_info(info).map(Reply::LinkRequest)),
+            Kind::DeviceAdded(added) => {
+                self.answer(request_id, DeviceId::new(added.device_id).ok().map(Reply::Device));
+            }
+            Kind::Devices(devices) => self.answer(request_id, parse_devices(devices).map(Reply::Devices)),
         }
     }
 
@@ -171,7 +179,11 @@ impl Session {
 
     fn handle_goaway(&mut self, goaway: v1::Goaway) {
         self.asked_wait = Duration::from_millis(u64::from(goaway.reconnect_after_ms));
-        self.disconnect(Error::Goaway { code: code(goaway.code), message: goaway.message });
+        let code = code(goaway.code);
+        if code == Code::Revoked {
+            self.tell(Event::Revoked);
+        }
+        self.disconnect(Error::Goaway { code, message: goaway.message });
     }
 
     fn handle_error(&mut self, now: Duration, request_id: u64, error: v1::Error) {
@@ -216,6 +228,10 @@ impl Session {
         let error = Error::Refused { code, message };
         if self.account.is_some() || code == Code::UnsupportedVersion {
             return self.disconnect(error);
+        }
+        if self.linking.is_some() {
+            self.fail_link(&error);
+            return self.disconnect(Error::ConnectionLost(format!("link refused: {code}")));
         }
         if let Some(registration) = self.registration.take_if(|_| !code.is_retryable()) {
             self.reply(registration.token, Err(error));

@@ -8,7 +8,6 @@ use columba_wire::{
     DeviceAddress, DeviceId, UserId,
     auth::{Binding, NONCE_BYTES, login_bytes, register_bytes},
     ids::handle_is_valid,
-    limits::AGENT_BYTES_MAX,
     v1::{self, client_frame::Kind},
     version,
 };
@@ -47,7 +46,7 @@ impl Session {
         if self.is_ended() {
             return self.reply(token, Err(Error::Closed));
         }
-        if self.registration.is_some() {
+        if self.registration.is_some() || self.linking.is_some() {
             return self.reply(token, Err(Error::TooManyRequests));
         }
         let deadline = now + self.request_patience;
@@ -86,8 +85,7 @@ impl Session {
     /// A connection is there. `binding`: what a signature on it is bound to.
     pub(crate) fn handle_connected(&mut self, now: Duration, binding: Binding) {
         assert!(matches!(self.phase, Phase::Offline), "a connection was not asked for");
-        let mut agent = self.agent.clone();
-        agent.truncate((0..=AGENT_BYTES_MAX).rev().find(|end| agent.is_char_boundary(*end)).unwrap_or(0));
+        let agent = self.agent.clone();
         let hello = v1::Hello { versions: version::VERSIONS.to_vec(), capabilities: version::CAPABILITIES, agent };
         self.urgent.push_back(frame(1, Kind::Hello(hello)));
         self.phase = Phase::Greeting { binding, until: now + LOGIN_TIMEOUT };
@@ -123,7 +121,9 @@ impl Session {
                 signature: sign(&login_bytes(nonce, binding, address)),
             }));
         }
-        let registration = self.registration.as_ref()?;
+        let Some(registration) = &self.registration else {
+            return self.prove_link(nonce, binding);
+        };
         let key = self.key.verifying_key().to_bytes();
         Some(Kind::Register(v1::Register {
             handle: registration.handle.clone(),
@@ -131,6 +131,7 @@ impl Session {
             binding: binding.kind.into(),
             signature: sign(&register_bytes(nonce, binding, &key, &registration.handle)),
             credential: registration.credential.clone(),
+            device_name: self.device_name.clone(),
         }))
     }
 

@@ -8,6 +8,7 @@
 //! | [`record`] | what must outlive the process |
 //! | [`backoff`] | when to connect again |
 //! | [`handshake`] | from the connection to the welcome |
+//! | [`link`] | from a code to a device of an account |
 //! | [`answer`] | what the server says in an open session |
 //!
 //! The driver gives it frames, calls and the time, carries out [`Output`]s, and takes frames with
@@ -24,6 +25,7 @@ mod answer;
 pub(crate) mod backoff;
 pub(crate) mod cursor;
 mod handshake;
+mod link;
 pub(crate) mod outbox;
 pub(crate) mod record;
 pub(crate) mod requests;
@@ -33,9 +35,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use columba_wire::{
-    ChatId, ClientSeq, MessageSeq, UserId,
+    ChatId, ClientSeq, DeviceId, MessageSeq, UserId,
     auth::Binding,
-    limits::{BODY_BYTES_MAX, HEARTBEAT_MS},
+    limits::{AGENT_BYTES_MAX, BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HEARTBEAT_MS},
     v1::{self, ClientFrame, client_frame::Kind},
 };
 use ed25519_dalek::SigningKey;
@@ -49,7 +51,9 @@ use self::{
 };
 use crate::{
     error::Error,
-    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, Sent, Unsent},
+    types::{
+        Account, ChatReceipts, Device, Event, Fingerprint, HistoryPage, LinkOffer, LinkRequest, Message, Sent, Unsent,
+    },
 };
 
 /// A call that waits for its answer.
@@ -85,6 +89,10 @@ pub(crate) enum Reply {
     Names(BTreeMap<UserId, String>),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
+    LinkOffer(LinkOffer),
+    LinkRequest(LinkRequest),
+    Device(DeviceId),
+    Devices(Vec<Device>),
 }
 
 /// A send, as it is called.
@@ -94,6 +102,15 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     /// How long to try. `None`: for ever; the call is answered at once with the number, and the outcome is an event.
     pub(crate) patience: Option<Duration>,
+}
+
+/// How this client calls itself.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// To the server's operator.
+    pub(crate) agent: String,
+    /// To the account's other devices.
+    pub(crate) device: String,
 }
 
 /// What an earlier run left.
@@ -113,10 +130,12 @@ pub(crate) struct Kept {
 pub(crate) struct Session {
     key: SigningKey,
     agent: String,
+    device_name: String,
     account: Option<Account>,
     complete: bool,
     phase: Phase,
     registration: Option<handshake::Registration>,
+    linking: Option<link::Linking>,
     logins: Vec<(Token, Duration)>,
     next_client_seq: u64,
     outbox: Outbox,
@@ -139,8 +158,10 @@ enum Phase {
     Offline,
     /// Hello is out.
     Greeting { binding: Binding, until: Duration },
-    /// Register or Login is out.
+    /// Register, Login or BeginLink is out.
     Proving { until: Duration },
+    /// A link code is shown.
+    Linking { until: Duration, ping_at: Duration },
     /// After the welcome.
     Open { heard_at: Duration, ping_at: Duration, heartbeat: Duration },
     /// A disconnect was asked for; nothing counts until it is done.
@@ -151,7 +172,7 @@ enum Phase {
 
 impl Session {
     /// A session without a connection.
-    pub(crate) fn new(key: SigningKey, agent: String, request_patience: Duration, kept: Kept) -> Self {
+    pub(crate) fn new(key: SigningKey, names: Names, request_patience: Duration, kept: Kept) -> Self {
         let mut outbox = Outbox::default();
         let mut next_client_seq = kept.next_client_seq.max(1);
         for (client_seq, to, body) in kept.outbox {
@@ -160,11 +181,13 @@ impl Session {
         }
         Self {
             key,
-            agent,
+            agent: cut(names.agent, AGENT_BYTES_MAX),
+            device_name: cut(names.device, DEVICE_NAME_BYTES_MAX),
             account: kept.account,
             complete: kept.complete,
             phase: Phase::Offline,
             registration: None,
+            linking: None,
             logins: Vec::new(),
             next_client_seq,
             outbox,
@@ -193,9 +216,12 @@ impl Session {
 
     /// Whether the driver should connect now.
     pub(crate) fn wants_connection(&self, now: Duration) -> bool {
-        matches!(self.phase, Phase::Offline)
-            && (self.account.is_some() || self.registration.is_some())
-            && self.reconnect_at.is_some_and(|at| at <= now)
+        matches!(self.phase, Phase::Offline) && self.has_purpose() && self.reconnect_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether there is anything to connect for.
+    fn has_purpose(&self) -> bool {
+        self.account.is_some() || self.registration.is_some() || self.linking.is_some()
     }
 
     /// A message is to be sent.
@@ -316,17 +342,17 @@ impl Session {
     pub(crate) fn poll_timeout(&self, now: Duration) -> Option<Duration> {
         let phase = match &self.phase {
             // Once it is due it is the driver's turn: see `wants_connection`.
-            Phase::Offline if self.account.is_some() || self.registration.is_some() => {
-                self.reconnect_at.filter(|at| *at > now)
-            }
+            Phase::Offline if self.has_purpose() => self.reconnect_at.filter(|at| *at > now),
             Phase::Offline | Phase::Ending | Phase::Ended => None,
             Phase::Greeting { until, .. } | Phase::Proving { until } => Some(*until),
+            Phase::Linking { until, ping_at } => Some(*until.min(ping_at)),
             Phase::Open { heard_at, ping_at, heartbeat } => Some((*ping_at).min(*heard_at + *heartbeat * 5 / 2)),
         };
         let outbox = self.outbox.poll_timeout(now, self.is_open());
         let logins = self.logins.iter().map(|(_, deadline)| *deadline).min();
         let registration = self.registration.as_ref().map(|registration| registration.deadline);
-        [phase, outbox, self.requests.poll_timeout(), logins, registration].into_iter().flatten().min()
+        let link = self.link_deadline();
+        [phase, outbox, self.requests.poll_timeout(), logins, registration, link].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -342,6 +368,7 @@ impl Session {
             }
         }
         self.expire_logins(now);
+        self.expire_link(now);
         match &mut self.phase {
             Phase::Offline | Phase::Ending | Phase::Ended => {}
             Phase::Greeting { until, .. } | Phase::Proving { until } => {
@@ -349,6 +376,7 @@ impl Session {
                     self.disconnect(Error::Silent);
                 }
             }
+            Phase::Linking { .. } => self.wait_for_link(now),
             Phase::Open { heard_at, ping_at, heartbeat } => {
                 if *heard_at + *heartbeat * 5 / 2 <= now {
                     self.disconnect(Error::Silent);
@@ -382,6 +410,7 @@ impl Session {
             self.outputs.push_back(Output::Event(Event::Disconnected { reason, retry_in: None }));
             return;
         }
+        self.interrupt_link(&reason);
         self.phase = Phase::Offline;
         let wait = self.backoff.next(core::mem::take(&mut self.asked_wait), random);
         self.reconnect_at = Some(now + wait);
@@ -394,6 +423,7 @@ impl Session {
         if let Some(registration) = self.registration.take() {
             self.reply(registration.token, Err(reason.clone()));
         }
+        self.fail_link(reason);
         for (token, _) in core::mem::take(&mut self.logins) {
             self.reply(token, Err(reason.clone()));
         }
@@ -445,6 +475,12 @@ fn send_number(client_seq: ClientSeq) -> u64 {
 
 fn request_number(id: u64) -> u64 {
     id * 2 + 1
+}
+
+/// The begin of a text, of at most so many bytes.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    text.truncate((0..=bytes_max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0));
+    text
 }
 
 fn id_bytes(id: &[u8; 16]) -> Bytes {

@@ -20,9 +20,10 @@ use crate::{
         chat::{ChatRow, Pending},
         command::{Command, decode_entry},
         decode_row,
+        device::Device,
         inbox::{Inbox, InboxChat, parse_entry_key},
         rows::Row,
-        user::{Device, LastSeen, User},
+        user::{LastSeen, User},
     },
     table::{
         footer::Footer,

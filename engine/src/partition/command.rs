@@ -38,6 +38,8 @@ pub enum Command {
         handle: String,
         /// Ed25519 public key of the first device.
         device_key: [u8; 32],
+        /// What it is called.
+        device_name: String,
         /// Now, milliseconds since 1970.
         time_ms: u64,
     },
@@ -97,6 +99,26 @@ pub enum Command {
         /// Now, milliseconds since 1970.
         now_ms: u64,
     },
+    /// Gives a user another device.
+    AddDevice {
+        /// Whose.
+        user: UserId,
+        /// Its Ed25519 public key.
+        key: [u8; 32],
+        /// What it is called.
+        name: String,
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// Gives a device another name.
+    RenameDevice {
+        /// Which.
+        device: DeviceAddress,
+        /// What it is called.
+        name: String,
+    },
+    /// Ends a device.
+    RevokeDevice(DeviceAddress),
 }
 
 /// How far a member of a chat is.
@@ -142,6 +164,9 @@ const SET_LAST_SEEN: u8 = 9;
 const SET_RETENTION: u8 = 10;
 const EXPIRE: u8 = 11;
 const ADVANCE: u8 = 12;
+const ADD_DEVICE: u8 = 26;
+const RENAME_DEVICE: u8 = 27;
+const REVOKE_DEVICE: u8 = 28;
 
 impl Command {
     /// Appends the command to an entry.
@@ -161,13 +186,14 @@ impl Command {
             Self::Advance(items) => 16 + 56 * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
+            Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
             Self::ClaimHandle { .. }
-            | Self::CreateUser { .. }
             | Self::ConfirmHandle { .. }
             | Self::MarkRead { .. }
             | Self::TrimInbox { .. }
             | Self::SetRetention { .. }
-            | Self::Expire { .. } => 160,
+            | Self::Expire { .. }
+            | Self::RevokeDevice(_) => 160,
         }
     }
 
@@ -184,17 +210,26 @@ impl Command {
             Self::SetLastSeen(_) => SET_LAST_SEEN,
             Self::SetRetention { .. } => SET_RETENTION,
             Self::Expire { .. } => EXPIRE,
+            Self::AddDevice { .. } => ADD_DEVICE,
+            Self::RenameDevice { .. } => RENAME_DEVICE,
+            Self::RevokeDevice(_) => REVOKE_DEVICE,
         }
     }
 
     fn encode_fields(&self, out: &mut Vec<u8>) {
         match self {
-            Self::ClaimHandle { handle, user, device_key, time_ms }
-            | Self::CreateUser { user, handle, device_key, time_ms } => {
+            Self::ClaimHandle { handle, user, device_key, time_ms } => {
                 out.put_bytes(handle.as_bytes());
                 out.put_user(*user);
                 out.extend_from_slice(device_key);
                 out.put_u64(*time_ms);
+            }
+            Self::CreateUser { user, handle, device_key, device_name, time_ms } => {
+                out.put_bytes(handle.as_bytes());
+                out.put_user(*user);
+                out.extend_from_slice(device_key);
+                out.put_u64(*time_ms);
+                out.put_bytes(device_name.as_bytes());
             }
             Self::ConfirmHandle { handle, user } => {
                 out.put_bytes(handle.as_bytes());
@@ -251,6 +286,17 @@ impl Command {
                 put_retention(*retention, out);
             }
             Self::Expire { now_ms } => out.put_u64(*now_ms),
+            Self::AddDevice { user, key, name, time_ms } => {
+                out.put_user(*user);
+                out.extend_from_slice(key);
+                out.put_u64(*time_ms);
+                out.put_bytes(name.as_bytes());
+            }
+            Self::RenameDevice { device, name } => {
+                out.put_device(*device);
+                out.put_bytes(name.as_bytes());
+            }
+            Self::RevokeDevice(device) => out.put_device(*device),
         }
     }
 
@@ -264,7 +310,7 @@ impl Command {
                 if kind == CLAIM_HANDLE {
                     Self::ClaimHandle { handle, user, device_key, time_ms }
                 } else {
-                    Self::CreateUser { user, handle, device_key, time_ms }
+                    Self::CreateUser { user, handle, device_key, device_name: take.take_string()?, time_ms }
                 }
             }
             CONFIRM_HANDLE => Self::ConfirmHandle { handle: take.take_string()?, user: take.take_user()? },
@@ -322,6 +368,14 @@ impl Command {
                 Self::SetRetention { chat, retention: take_retention(take)? }
             }
             EXPIRE => Self::Expire { now_ms: take.take_u64()? },
+            ADD_DEVICE => Self::AddDevice {
+                user: take.take_user()?,
+                key: take.take_key()?,
+                time_ms: take.take_u64()?,
+                name: take.take_string()?,
+            },
+            RENAME_DEVICE => Self::RenameDevice { device: take.take_device()?, name: take.take_string()? },
+            REVOKE_DEVICE => Self::RevokeDevice(take.take_device()?),
             _ => return Err(Error::Malformed { what: "command", reason: "its kind is unknown" }),
         })
     }
@@ -357,7 +411,10 @@ fn count_commands(mut entry: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use columba_wire::DeviceId;
+    use columba_wire::{
+        DeviceId,
+        limits::{DEVICE_NAME_BYTES_MAX, HANDLE_BYTES_MAX},
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -370,7 +427,13 @@ mod tests {
         let (from, to) = (MessageSeq::new(1), MessageSeq::new(9));
         let commands = vec![
             Command::ClaimHandle { handle: "ada".into(), user, device_key: [7; 32], time_ms: 5 },
-            Command::CreateUser { user, handle: "ada".into(), device_key: [7; 32], time_ms: 5 },
+            Command::CreateUser {
+                user,
+                handle: "a".repeat(HANDLE_BYTES_MAX),
+                device_key: [7; 32],
+                device_name: "b".repeat(DEVICE_NAME_BYTES_MAX),
+                time_ms: 5,
+            },
             Command::ConfirmHandle { handle: "ada".into(), user },
             Command::Send {
                 chat,
@@ -390,6 +453,9 @@ mod tests {
             Command::SetRetention { chat: Some(chat), retention: Some(Retention::History { days: Some(36_500) }) },
             Command::SetRetention { chat: Some(chat), retention: None },
             Command::Expire { now_ms: u64::MAX },
+            Command::AddDevice { user, key: [8; 32], name: "c".repeat(DEVICE_NAME_BYTES_MAX), time_ms: 7 },
+            Command::RenameDevice { device, name: "d".repeat(DEVICE_NAME_BYTES_MAX) },
+            Command::RevokeDevice(device),
         ];
         let mut entry = Vec::new();
         for command in &commands {

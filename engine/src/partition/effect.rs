@@ -6,7 +6,7 @@
 //! - An effect may be lost (a crash after apply): everything that must not be lost is in the partition's rows, and the
 //!   new leader finds it there ([`super::Partition::pending_chats`]).
 
-use columba_wire::{ChatId, Code, DeviceAddress, MessageSeq, UserId};
+use columba_wire::{ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId};
 
 pub use crate::message::StoredMessage;
 
@@ -17,6 +17,8 @@ pub enum Outcome {
     Done,
     /// The handle belongs to this user id, for the device key that asked.
     Claimed(UserId),
+    /// The device has this number, now or from before.
+    DeviceAdded(DeviceId),
     /// The message has its place.
     Sent {
         /// Its place.
@@ -80,6 +82,15 @@ pub enum Effect {
         chat: ChatId,
         /// Everything of the chat up to here was acknowledged by the device, or is or was in its inbox.
         up_to: MessageSeq,
+    },
+    /// A device was added or revoked: deliver to those there are, and end the session of one that is no more.
+    Devices {
+        /// Whose.
+        user: UserId,
+        /// Those there are now, ascending.
+        devices: Vec<DeviceId>,
+        /// The one that is no more, if one was revoked.
+        revoked: Option<DeviceId>,
     },
 }
 

@@ -18,12 +18,13 @@ use futures_util::future::join;
 use super::{
     Partition, State,
     chat::{ChatRow, Pending},
+    device::Device,
     inbox::{Inbox, InboxChat, encode_entry, entry_key},
     living,
     retention::Settings,
     rows::{Layer, Row, file_key},
     sharded::ShardedMap,
-    user::{Device, Handle, LastSeen, User},
+    user::{Handle, LastSeen, User},
 };
 use crate::{
     background::Slice,

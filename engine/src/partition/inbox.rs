@@ -8,6 +8,7 @@
 //! - `head <= tail`; entries `head + 1 ..= tail` exist.
 //! - Per device and chat entries are in order of seq and do not overlap. Everything up to `InboxChat::up_to` was
 //!   acknowledged, or is or was in the inbox: an append at or below it has nothing to do.
+//! - A closed inbox is empty, and stays so: an append to it is answered as if it were in it.
 
 use std::collections::VecDeque;
 
@@ -27,6 +28,8 @@ use crate::{
     planted::{self, Planted},
 };
 
+/// Third field of a closed inbox's row; others have none.
+const CLOSED: u8 = 1;
 /// First byte of an entry's key.
 pub(crate) const INBOX_ENTRY_KIND: u8 = 0x20;
 
@@ -37,6 +40,8 @@ pub struct Inbox {
     pub head: u64,
     /// Position of the newest entry.
     pub tail: u64,
+    /// Whether it takes nothing more: its device was revoked.
+    pub closed: bool,
 }
 
 /// How far a chat is in a device's inbox.
@@ -181,14 +186,21 @@ impl Row for Inbox {
     fn encode(&self, out: &mut Vec<u8>) {
         out.put_varint(self.head);
         out.put_varint(self.tail - self.head);
+        if self.closed {
+            out.put_u8(CLOSED);
+        }
     }
 
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "inbox row");
         let (head, entries) = (take.take_varint()?, take.take_varint()?);
         let tail = head.checked_add(entries).ok_or_else(|| take.malformed("a position overflows"))?;
+        let closed = !take.is_empty();
+        if closed && (take.take_u8()? != CLOSED || head != tail) {
+            return Err(take.malformed("a flag is unknown, or a closed inbox has entries"));
+        }
         take.finish()?;
-        Ok(Self { head, tail })
+        Ok(Self { head, tail, closed })
     }
 }
 
@@ -225,6 +237,10 @@ impl State {
     pub(super) fn apply_append_inbox(&mut self, items: &[InboxAppend], effects: &mut Effects) -> Outcome {
         for item in items {
             let InboxAppend { device, chat, from, to } = *item;
+            if self.get::<Inbox>(&device).is_some_and(|inbox| inbox.closed) {
+                effects.effects.push(Effect::Inboxed { device, chat, up_to: to });
+                continue;
+            }
             let row = self.edit::<InboxChat>((device, chat)).get_or_insert_default();
             let from = from.max(row.up_to.next());
             row.up_to = row.up_to.max(to);
@@ -238,6 +254,14 @@ impl State {
             effects.effects.push(Effect::Inboxed { device, chat, up_to });
         }
         Outcome::Done
+    }
+
+    /// Its device is gone: what is in it is done with, and nothing comes into it any more.
+    pub(super) fn close_inbox(&mut self, device: DeviceAddress) {
+        let inbox = self.edit::<Inbox>(device).get_or_insert_default();
+        *inbox = Inbox { head: inbox.tail, tail: inbox.tail, closed: true };
+        let head = inbox.head;
+        self.active.inbox_entries.remove_up_to(device, head);
     }
 
     pub(super) fn apply_trim_inbox(&mut self, device: DeviceAddress, position: u64) -> Outcome {

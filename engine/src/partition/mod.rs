@@ -9,7 +9,8 @@
 //! | [`receipt`] | members: fan-out cursor, delivered, read |
 //! | [`inbox`] | per-device queues with watermark |
 //! | [`retention`] | how long messages are kept, which are dead |
-//! | [`user`] | users, handles, devices, last seen |
+//! | [`user`] | users, handles, last seen |
+//! | [`device`] | devices of a user |
 //! | `rows`, `messages`, `codec`, `bits` | typed rows in layers; message runs; byte forms |
 //! | `sharded` | the hash map under all of them |
 //! | `store` | loading and reading: the state over its tree |
@@ -30,6 +31,7 @@ pub mod chat;
 mod codec;
 pub mod command;
 mod dedup;
+pub mod device;
 pub mod effect;
 mod flush;
 pub mod inbox;
@@ -49,11 +51,12 @@ use columba_wire::{DeviceAddress, UserId};
 use self::{
     chat::{ChatRow, SendFields},
     command::Command,
+    device::Device,
     effect::{Effects, Outcome},
     inbox::{Inbox, InboxChat},
     retention::Settings,
     rows::{Layer, Row},
-    user::{Device, Handle, HandleKey, LastSeen, User},
+    user::{Handle, HandleKey, LastSeen, User},
 };
 pub use self::{
     flush::FlushReport,
@@ -144,8 +147,9 @@ impl State {
             Command::ClaimHandle { handle, user, device_key, time_ms } => {
                 self.apply_claim(&handle, user, device_key, time_ms)
             }
-            Command::CreateUser { user, handle, device_key, time_ms } => {
-                self.apply_create_user(user, handle, device_key, time_ms)
+            Command::CreateUser { user, handle, device_key, device_name, time_ms } => {
+                let first = Device { key: device_key, name: device_name, created_ms: time_ms };
+                self.apply_create_user(user, handle, first)
             }
             Command::ConfirmHandle { handle, user } => self.apply_confirm_handle(&handle, user),
             Command::Send { chat, peer, sender, client_seq, time_ms, body } => {
@@ -158,6 +162,11 @@ impl State {
             Command::SetLastSeen(items) => self.apply_last_seen(&items),
             Command::SetRetention { chat, retention } => self.apply_set_retention(chat, retention),
             Command::Expire { now_ms } => self.apply_expire(now_ms),
+            Command::AddDevice { user, key, name, time_ms } => {
+                self.apply_add_device(user, Device { key, name, created_ms: time_ms }, effects)
+            }
+            Command::RenameDevice { device, name } => self.apply_rename_device(device, name),
+            Command::RevokeDevice(device) => self.apply_revoke_device(device, effects),
         }
     }
 
@@ -198,6 +207,20 @@ impl State {
                     self.want::<InboxChat>((item.device, item.chat), RowKey::InboxChat, missing);
                     self.want::<Inbox>(item.device, RowKey::Inbox, missing);
                 }
+            }
+            Command::AddDevice { user, .. } => {
+                self.want::<User>(*user, RowKey::User, missing);
+                // Which devices there are is known once the user is.
+                for device in self.lookup::<User>(user).flatten().map_or(&[][..], |user| &user.devices) {
+                    let device = DeviceAddress { user: *user, device: *device };
+                    self.want::<Device>(device, RowKey::Device, missing);
+                }
+            }
+            Command::RenameDevice { device, .. } => self.want::<Device>(*device, RowKey::Device, missing),
+            Command::RevokeDevice(device) => {
+                self.want::<User>(device.user, RowKey::User, missing);
+                self.want::<Device>(*device, RowKey::Device, missing);
+                self.want::<Inbox>(*device, RowKey::Inbox, missing);
             }
             Command::TrimInbox { device, .. } => self.want::<Inbox>(*device, RowKey::Inbox, missing),
             Command::SetLastSeen(items) => {

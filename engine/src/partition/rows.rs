@@ -7,7 +7,7 @@
 //! | 0x20 | user 16, device 4, position 8 | inbox entry ([`super::inbox`]) |
 //! | 0x30 | user 16 | [`super::user::User`] |
 //! | 0x31 | length 1, handle 32 | [`super::user::Handle`] |
-//! | 0x32 | user 16, device 4 | [`super::user::Device`] |
+//! | 0x32 | user 16, device 4 | [`super::device::Device`] |
 //! | 0x33 | user 16 | [`super::user::LastSeen`] |
 //! | 0x40 | chat 16 | [`super::chat::Chat`], with its members and senders |
 //! | 0x43 | chat 16 | [`super::chat::Pending`] |
@@ -26,10 +26,11 @@ use bytes::Bytes;
 
 use super::{
     chat::{ChatRow, Pending},
+    device::Device,
     inbox::{INBOX_ENTRY_KIND, Inbox, InboxChat, InboxEntries, decode_entry_row, encode_entry},
     messages::Messages,
     sharded::ShardedMap,
-    user::{Device, Handle, LastSeen, User},
+    user::{Handle, LastSeen, User},
 };
 use crate::error::{Error, Result};
 

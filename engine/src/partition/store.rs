@@ -18,12 +18,13 @@ use super::{
     PartitionStats, RowKey, State,
     chat::{Chat, ChatRow, Pending},
     command::{Command, decode_entry},
+    device::Device,
     effect::{Effects, StoredMessage},
     inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, encode_entry, entry_key, parse_entry_key},
     receipt::Member,
     retention::Settings,
     rows::{Layer, Row, file_key},
-    user::{Device, Handle, HandleKey, LastSeen, User},
+    user::{Handle, HandleKey, LastSeen, User},
 };
 use crate::{
     env::{Disk, executor::Signal},

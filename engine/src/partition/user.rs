@@ -1,4 +1,4 @@
-//! Users, handles and devices: their rows, their apply.
+//! Users and handles: their rows, their apply.
 //!
 //! A registration touches two partitions, the handle's and the user's, in three idempotent steps: claim, create,
 //! confirm. A crash between them leaves a reservation that the same device key may finish, and that another may take
@@ -6,7 +6,7 @@
 //!
 //! Invariants
 //! - A confirmed handle never changes hands.
-//! - A device number is never reused within a user.
+//! - The devices of a user are those of its row; see [`super::device`].
 
 use bytes::Bytes;
 use columba_wire::{Code, DeviceAddress, DeviceId, UserId};
@@ -14,6 +14,7 @@ use columba_wire::{Code, DeviceAddress, DeviceId, UserId};
 use super::{
     State,
     codec::{Put as _, Take},
+    device::Device,
     effect::Outcome,
     rows::{Layer, Row, RowMap},
 };
@@ -33,6 +34,15 @@ pub struct User {
     pub devices: Vec<DeviceId>,
     /// The number that the next device gets.
     pub next_device: u32,
+}
+
+impl User {
+    /// Grows by one with each device that is added or revoked.
+    pub fn devices_version(&self) -> u32 {
+        let given = self.next_device - 1;
+        let live = u32::try_from(self.devices.len()).expect("few");
+        given.saturating_add(given - live)
+    }
 }
 
 /// A handle as key: its length and bytes, padded with zeroes.
@@ -61,15 +71,6 @@ pub struct Handle {
     pub claimed_ms: u64,
     /// Whether the user exists.
     pub confirmed: bool,
-}
-
-/// A device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    /// Ed25519 public key.
-    pub key: [u8; 32],
-    /// When it was added, milliseconds since 1970.
-    pub created_ms: u64,
 }
 
 /// When a user was last online.
@@ -157,36 +158,6 @@ impl Row for Handle {
     }
 }
 
-impl Row for Device {
-    const KIND: u8 = 0x32;
-    type Key = DeviceAddress;
-
-    fn map(layer: &Layer) -> &RowMap<Self> {
-        &layer.devices
-    }
-
-    fn map_mut(layer: &mut Layer) -> &mut RowMap<Self> {
-        &mut layer.devices
-    }
-
-    fn encode_key(key: &DeviceAddress, out: &mut Vec<u8>) {
-        out.put_user(key.user);
-        out.extend_from_slice(&key.device.get().to_be_bytes());
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.key);
-        out.put_u64(self.created_ms);
-    }
-
-    fn decode(value: Bytes) -> Result<Self> {
-        let mut take = Take::new(value, "device row");
-        let row = Self { key: take.take_key()?, created_ms: take.take_u64()? };
-        take.finish()?;
-        Ok(row)
-    }
-}
-
 impl Row for LastSeen {
     const KIND: u8 = 0x33;
     type Key = UserId;
@@ -230,18 +201,13 @@ impl State {
         }
     }
 
-    pub(super) fn apply_create_user(
-        &mut self,
-        user: UserId,
-        handle: String,
-        device_key: [u8; 32],
-        time_ms: u64,
-    ) -> Outcome {
+    pub(super) fn apply_create_user(&mut self, user: UserId, handle: String, first: Device) -> Outcome {
         let row = self.edit::<User>(user);
         if row.is_none() {
-            *row = Some(User { handle, created_ms: time_ms, devices: vec![DeviceId::FIRST], next_device: 2 });
+            let created_ms = first.created_ms;
+            *row = Some(User { handle, created_ms, devices: vec![DeviceId::FIRST], next_device: 2 });
             let device = DeviceAddress { user, device: DeviceId::FIRST };
-            *self.edit::<Device>(device) = Some(Device { key: device_key, created_ms: time_ms });
+            *self.edit::<Device>(device) = Some(first);
         }
         Outcome::Done
     }

@@ -133,7 +133,9 @@ async fn rows() -> Result<Vec<Seed>> {
     let seq = MessageSeq::new(9);
     let mut commands = vec![
         Command::ClaimHandle { handle: handle.clone(), user: users[0], device_key, time_ms },
-        Command::CreateUser { user: users[0], handle, device_key, time_ms },
+        Command::CreateUser { user: users[0], handle, device_key, device_name: "phone".to_owned(), time_ms },
+        Command::AddDevice { user: users[0], key: [8; 32], name: "laptop".to_owned(), time_ms },
+        Command::RevokeDevice(devices[0]),
         Command::SetLastSeen(vec![(users[0], 6)]),
         Command::AppendInbox(vec![InboxAppend { device: devices[1], chat, from: MessageSeq::new(1), to: seq }]),
     ];
@@ -181,7 +183,7 @@ fn entries() -> Vec<Seed> {
     let body = Bytes::from_static(b"good morning");
     let commands = [
         Command::ClaimHandle { handle: handle.clone(), user, device_key, time_ms },
-        Command::CreateUser { user, handle: handle.clone(), device_key, time_ms },
+        Command::CreateUser { user, handle: handle.clone(), device_key, device_name: "phone".to_owned(), time_ms },
         Command::ConfirmHandle { handle, user },
         Command::Send { chat, peer: user, sender: device, client_seq: ClientSeq::new(8), time_ms, body },
         Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
@@ -192,6 +194,9 @@ fn entries() -> Vec<Seed> {
         Command::SetRetention { chat: Some(chat), retention: Some(Retention::UntilDelivered { days: 30 }) },
         Command::SetRetention { chat: None, retention: None },
         Command::Expire { now_ms: time_ms },
+        Command::AddDevice { user, key: device_key, name: "laptop".to_owned(), time_ms },
+        Command::RenameDevice { device, name: "old laptop".to_owned() },
+        Command::RevokeDevice(device),
     ];
     let mut all = Vec::new();
     let mut seeds = Vec::new();

@@ -5,10 +5,11 @@ use columba_wire::{
     frame::encode,
     framing::encode_framed,
     v1::{
-        Ack, Bye, Challenge, ChannelBinding, ClientFrame, Deliver, Done, Error, FindUser, GetHistory, GetReceipts,
-        Goaway, Hello, History, Login, Ping, Pong, Presence, Read, Receipt, Receipts, Register, Registered,
-        Registration, Send, Sent, ServerFrame, SubscribePresence, Synced, UserFound, Welcome, client_frame,
-        server_frame,
+        Ack, ApproveLink, BeginLink, Bye, Challenge, ChannelBinding, ClientFrame, Deliver, Device, DeviceAdded,
+        Devices, Done, Error, FindUser, GetDevices, GetHistory, GetLink, GetReceipts, Goaway, Hello, History, LinkCode,
+        LinkInfo, Linked, Login, Ping, Pong, Presence, Read, Receipt, Receipts, Register, Registered, Registration,
+        RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SubscribePresence, Synced, UserFound, Welcome,
+        client_frame, server_frame,
     },
 };
 
@@ -57,6 +58,7 @@ fn client_kinds() -> Vec<client_frame::Kind> {
             binding,
             signature: SIGNATURE,
             credential: "invite".to_owned(),
+            device_name: "phone".to_owned(),
         }),
         Kind::Login(Login { user_id: ID, device_id: 1, binding, signature: SIGNATURE }),
         Kind::Ping(Ping {}),
@@ -68,6 +70,12 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::GetReceipts(GetReceipts { chat_id: ID }),
         Kind::FindUser(FindUser { handle: "bob".to_owned() }),
         Kind::SubscribePresence(SubscribePresence { user_ids: vec![ID, OTHER] }),
+        Kind::BeginLink(BeginLink { device_key: KEY, name: "laptop".to_owned(), binding, signature: SIGNATURE }),
+        Kind::GetDevices(GetDevices {}),
+        Kind::GetLink(GetLink { code: "7KQ2-9XWD".to_owned() }),
+        Kind::ApproveLink(ApproveLink { code: "7KQ29XWD".to_owned(), device_key: KEY, name: "laptop".to_owned() }),
+        Kind::RenameDevice(RenameDevice { device_id: 2, name: "old laptop".to_owned() }),
+        Kind::RevokeDevice(RevokeDevice { device_id: 2 }),
     ]
 }
 
@@ -104,5 +112,22 @@ fn server_kinds() -> Vec<server_frame::Kind> {
         Kind::Presence(Presence { user_id: ID, online: false, last_seen_ms: TIME_MS }),
         Kind::Synced(Synced {}),
         Kind::Done(Done {}),
+        Kind::LinkCode(LinkCode { code: "7KQ29XWD".to_owned(), expires_in_ms: 120_000 }),
+        Kind::Linked(Linked { user_id: ID, device_id: 2, handle: "ada".to_owned() }),
+        Kind::Devices(Devices {
+            devices: vec![
+                Device {
+                    device_id: 2,
+                    device_key: KEY,
+                    name: "laptop".to_owned(),
+                    created_ms: TIME_MS,
+                    online: true,
+                };
+                2
+            ],
+            version: 2,
+        }),
+        Kind::LinkInfo(LinkInfo { device_key: KEY, name: "laptop".to_owned(), agent: "seed/1".to_owned() }),
+        Kind::DeviceAdded(DeviceAdded { device_id: 2 }),
     ]
 }

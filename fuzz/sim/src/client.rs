@@ -2,7 +2,8 @@
 //!
 //! It does what PROTOCOL.md asks of a client, no more: it numbers its messages, sends unanswered ones again in order
 //! after a reconnect, drops duplicates by (chat, seq), and acknowledges cumulatively what it keeps. What it keeps
-//! survives the node's crashes: it is another machine.
+//! survives the node's crashes: it is another machine. A second device of a user asks for a link code instead of
+//! registering.
 
 use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
@@ -12,7 +13,7 @@ use columba_engine::env::Rng;
 use columba_server::core::Output;
 use columba_wire::{
     ChatId, Code, DeviceAddress, DeviceId, UserId,
-    auth::{Binding, login_bytes, register_bytes},
+    auth::{Binding, link_bytes, login_bytes, register_bytes},
     v1::{self, ChannelBinding, ClientFrame, client_frame::Kind as Request, server_frame::Kind},
 };
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -59,7 +60,7 @@ pub struct Client {
     /// Its handle.
     pub handle: String,
     key: SigningKey,
-    /// Once registered.
+    /// Once registered or linked.
     pub address: Option<DeviceAddress>,
     session: Option<SimSession>,
     stage: Stage,
@@ -79,7 +80,27 @@ pub struct Client {
     pub acknowledges: bool,
     /// Whether catch-up is complete in this session.
     pub is_synced: bool,
+    /// What it is where it did not register.
+    pub link: Option<Link>,
+    /// The devices whose revocation this one has asked for, and the node has confirmed.
+    pub revoked_others: Vec<u32>,
 }
+
+/// A device that is linked to a user.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// The code that it shows now.
+    pub code: Option<String>,
+    /// Once it is linked: messages of higher numbers were written after that.
+    pub since: Option<u64>,
+    /// Whether the node was asked to revoke it.
+    pub revoke_asked: bool,
+    /// Whether it is revoked for certain.
+    pub revoked: bool,
+}
+
+/// The request that revokes a device has this number and the device's; below those of sends.
+const REVOKE: u64 = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -109,6 +130,40 @@ impl Client {
             refused_no_space: 0,
             acknowledges: true,
             is_synced: false,
+            link: None,
+            revoked_others: Vec::new(),
+        }
+    }
+
+    /// A device that wants to be linked.
+    pub fn second(handle: &str, rng: &mut Rng) -> Self {
+        Self { link: Some(Link::default()), ..Self::new(handle, rng) }
+    }
+
+    /// Whether the node owes it something: not if it was revoked, or never linked.
+    pub fn is_owed(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| self.address.is_some() && !link.revoked)
+    }
+
+    /// Whether it has a connection.
+    pub fn is_connected(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Approves another device by its code.
+    pub fn approve(&mut self, other: &Self) {
+        if let Some(code) = other.link.as_ref().and_then(|link| link.code.clone()) {
+            let device_key = Bytes::copy_from_slice(&other.key.verifying_key().to_bytes());
+            self.frame(4, Request::ApproveLink(v1::ApproveLink { code, device_key, name: String::new() }));
+        }
+    }
+
+    /// Revokes another device.
+    pub fn revoke(&mut self, other: &mut Self) {
+        if let (Some(address), Some(link), Stage::Open) = (other.address, &mut other.link, self.stage) {
+            link.revoke_asked = true;
+            let device_id = address.device.get();
+            self.frame(REVOKE + u64::from(device_id), Request::RevokeDevice(v1::RevokeDevice { device_id }));
         }
     }
 
@@ -138,6 +193,9 @@ impl Client {
         self.session = None;
         self.stage = Stage::Offline;
         self.is_synced = false;
+        if let Some(link) = &mut self.link {
+            link.code = None;
+        }
         for received in self.received.values_mut() {
             received.in_session = 0;
             received.acked = 0;
@@ -269,7 +327,20 @@ impl Client {
                 }
                 self.address = Some(address);
             }
+            Kind::LinkCode(code) => {
+                if let Some(link) = &mut self.link {
+                    link.code = Some(code.code);
+                }
+            }
+            Kind::Linked(linked) => {
+                let user = UserId::try_from(&linked.user_id[..]).expect("the node sends ids");
+                let device = DeviceId::new(linked.device_id).expect("the node sends ids");
+                self.address = Some(DeviceAddress { user, device });
+            }
             Kind::Welcome(_) => {
+                if self.link.as_ref().is_some_and(|link| link.revoked) {
+                    self.broken.push(format!("{}: let in, and was revoked", self.handle));
+                }
                 self.stage = Stage::Open;
                 self.send_unsent();
             }
@@ -278,13 +349,27 @@ impl Client {
             Kind::Receipt(receipt) => self.handle_receipt(&receipt),
             Kind::Synced(_) => self.is_synced = true,
             Kind::Error(error) => self.handle_error(request_id, &error),
+            Kind::Goaway(goaway) if goaway.code == Code::Revoked.number() => self.handle_revoked(),
             Kind::Goaway(_) => {}
+            Kind::Done(_) => {
+                let revoked = request_id.checked_sub(REVOKE).and_then(|device| u32::try_from(device).ok());
+                self.revoked_others.extend(revoked);
+            }
             Kind::Pong(_)
-            | Kind::Done(_)
+            | Kind::Devices(_)
+            | Kind::LinkInfo(_)
+            | Kind::DeviceAdded(_)
             | Kind::History(_)
             | Kind::Receipts(_)
             | Kind::UserFound(_)
             | Kind::Presence(_) => {}
+        }
+    }
+
+    fn handle_revoked(&mut self) {
+        match &mut self.link {
+            Some(link) if link.revoke_asked => link.revoked = true,
+            _ => self.broken.push(format!("{}: revoked, and nobody asked for that", self.handle)),
         }
     }
 
@@ -302,6 +387,16 @@ impl Client {
                     signature: Bytes::copy_from_slice(&signature.to_bytes()),
                 })
             }
+            None if self.link.is_some() => {
+                let device_key = self.key.verifying_key().to_bytes();
+                let signature = self.key.sign(&link_bytes(&nonce, &Binding::NONE, &device_key, &self.handle));
+                Request::BeginLink(v1::BeginLink {
+                    device_key: Bytes::copy_from_slice(&device_key),
+                    name: self.handle.clone(),
+                    binding,
+                    signature: Bytes::copy_from_slice(&signature.to_bytes()),
+                })
+            }
             None => {
                 let device_key = self.key.verifying_key().to_bytes();
                 let signature = self.key.sign(&register_bytes(&nonce, &Binding::NONE, &device_key, &self.handle));
@@ -311,6 +406,7 @@ impl Client {
                     binding,
                     signature: Bytes::copy_from_slice(&signature.to_bytes()),
                     credential: String::new(),
+                    device_name: String::new(),
                 })
             }
         };
@@ -374,11 +470,21 @@ impl Client {
             if let Some(send) = self.unanswered.iter_mut().find(|send| send.client_seq == client_seq) {
                 send.sent = false;
             }
+        } else if self.stage != Stage::Open && code == Code::LinkUnknown && self.address.is_none() {
+            // Nobody approved it in time.
+            self.disconnect();
+        } else if self.stage != Stage::Open && code == Code::Unauthenticated && self.may_be_revoked() {
+            self.handle_revoked();
+            self.disconnect();
         } else if self.stage != Stage::Open && !code.is_retryable() {
             self.broken.push(format!("{}: not let in: {code}", self.handle));
         } else if self.stage != Stage::Open {
             self.disconnect();
         }
+    }
+
+    fn may_be_revoked(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.revoke_asked)
     }
 
     /// Tries what was refused once more.

@@ -62,6 +62,7 @@ const LIVENESS: Duration = Duration::from_secs(120);
 struct Simulation {
     seed: u64,
     rng: Rng,
+    devices_rng: Rng,
     clock: ManualClock,
     layout: Layout,
     clients: Vec<Client>,
@@ -77,7 +78,13 @@ struct Simulation {
 pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
     let mut rng = Rng::from_seed(seed);
     let count = 2 + rng.below(4);
-    let clients = (0..count).map(|n| Client::new(&format!("user{n}"), &mut rng)).collect();
+    let mut clients: Vec<_> = (0..count).map(|n| Client::new(&format!("user{n}"), &mut rng)).collect();
+    // Some seeds have more devices of the first user. What becomes of them is drawn apart, for the reason below.
+    let mut devices_rng = Rng::from_seed(!seed);
+    if seed / 2 % 3 == 2 {
+        let more = 1 + devices_rng.below(2);
+        clients.extend((0..more).map(|n| Client::second(&format!("user0-{n}"), &mut devices_rng)));
+    }
     // What every device has is deleted in each other seed: nobody must miss it, after any crash. (By the seed and not
     // by the generator, so that a seed does the same with and without.)
     let retention = match seed % 2 {
@@ -94,6 +101,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
         messages: 0,
         trace,
         rng,
+        devices_rng,
     };
     simulation.run().map_err(|broken| Failure { seed, broken })
 }
@@ -243,9 +251,46 @@ impl Simulation {
                 world.advance(wait)?;
             }
         }
+        self.step_devices(world);
         world.run()?;
         self.drain(world)?;
+        self.note_devices();
         world.advance(STEP)
+    }
+
+    /// The first user links its other devices, and now and then revokes one.
+    fn step_devices(&mut self, world: &World) {
+        let (first, others) = self.clients.split_at_mut(1);
+        let first = &mut first[0];
+        for other in others.iter_mut().filter(|other| other.link.is_some()) {
+            if !self.devices_rng.one_in(4) {
+                continue;
+            }
+            if other.address.is_some() {
+                if self.devices_rng.one_in(20) {
+                    first.revoke(other);
+                }
+            } else if !other.is_connected() {
+                other.connect(world, usize::try_from(self.devices_rng.below(4)).expect("a small number"));
+            } else if first.is_open() {
+                first.approve(other);
+            }
+        }
+    }
+
+    /// Takes down what clients learnt of devices.
+    fn note_devices(&mut self) {
+        let revoked = core::mem::take(&mut self.clients[0].revoked_others);
+        for client in &mut self.clients {
+            let number = client.address.map(|address| address.device.get());
+            let Some(link) = &mut client.link else {
+                continue;
+            };
+            if number.is_some() && link.since.is_none() {
+                link.since = Some(self.messages);
+            }
+            link.revoked |= number.is_some_and(|number| revoked.contains(&number));
+        }
     }
 
     /// Clients that are quick take what there is.
@@ -261,7 +306,9 @@ impl Simulation {
 
     fn send(&mut self, who: usize) {
         let to = usize::try_from(self.rng.below(self.clients.len() as u64)).expect("an index");
-        let (Some(to), true) = (self.clients[to].address, to != who) else {
+        let own = self.clients[who].address.map(|address| address.user);
+        let is_other = to != who && self.clients[to].address.is_some_and(|to| Some(to.user) != own);
+        let (Some(to), true) = (self.clients[to].address, is_other) else {
             return;
         };
         // Now and then more than a device may have unacknowledged, and than is held for it.
@@ -288,6 +335,14 @@ impl Simulation {
             for n in 0..self.clients.len() {
                 let client = &mut self.clients[n];
                 client.acknowledges = true;
+                if !client.is_owed() {
+                    // One that was revoked tries to come back, and must not.
+                    if client.address.is_some() && step % 20 == 0 {
+                        client.connect(&world, n);
+                    }
+                    client.receive(1000);
+                    continue;
+                }
                 if !client.is_open() && step % 20 == 0 {
                     client.connect(&world, n);
                 }
@@ -298,8 +353,8 @@ impl Simulation {
                 frames += client.receive(1000);
             }
             world.advance(STEP).map_err(|stop| vec![format!("the node stops without a fault: {stop:?}")])?;
-            let settled =
-                self.clients.iter().all(|client| client.is_open() && client.is_synced && client.unanswered() == 0);
+            let mut owed = self.clients.iter().filter(|client| client.is_owed());
+            let settled = owed.all(|client| client.is_open() && client.is_synced && client.unanswered() == 0);
             quiet = if settled && frames == 0 { quiet + 1 } else { 0 };
             if quiet > 40 {
                 break;
@@ -309,6 +364,7 @@ impl Simulation {
             let stuck: Vec<_> = self
                 .clients
                 .iter()
+                .filter(|client| client.is_owed())
                 .filter(|client| !client.is_open() || !client.is_synced || client.unanswered() > 0)
                 .map(|client| {
                     format!(

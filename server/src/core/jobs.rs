@@ -1,11 +1,13 @@
 //! What must wait: admission of new chats, reads for members that are behind, login and registration, questions between
-//! cores, catch-up.
+//! cores, catch-up. What concerns devices and their links is in `devices`.
 //!
 //! Invariants
 //! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts
 //!   too, so the bound is above the sessions of a core.
 //! - No question is answered before the partitions of the core have applied what the journal held at the start.
 //! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
+
+mod devices;
 
 use core::{future::poll_fn, task::Poll};
 use std::rc::Rc;
@@ -89,6 +91,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 }
                 self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Registered(outcome)));
             }
+            Job::BeginLink(session, request_id, device) => self.begin_link(session, request_id, device).await,
+            Job::ApproveLink(session, request_id, approval) => self.approve_link(session, request_id, approval).await,
             Job::Subscribe(session, request_id, users) => self.subscribe(session, request_id, users).await,
         }
     }
@@ -408,6 +412,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
             _ => None,
         };
         let to = match (&ask, chat) {
+            (Ask::Devices(user, _), _) => self.core_of(|core| core.state.borrow().router.user(*user)),
+            (Ask::Link(code, _), _) => self.state.borrow().router.link(*code),
             (_, Some(chat)) => self.core_of(|core| core.state.borrow().router.chat(chat)),
             _ => self.core_of(|core| core.state.borrow().router.handle(&handle)),
         };
@@ -433,6 +439,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
                     .collect();
                 Kind::Receipts(v1::Receipts { chat_id: id_bytes(chat.as_bytes()), last_seq: last.get(), members })
             }
+            (Answer::Devices(devices), _) => Kind::Devices(devices),
+            (Answer::Link(device), _) => devices::link_info(device),
             (Answer::Refused(code), _) => error_kind(code),
             _ => error_kind(Code::Internal),
         };
@@ -464,16 +472,17 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let failed = |error| self.code_of(&error);
         let time_ms = self.clock.wall().as_millis();
         match ask {
-            Ask::ClaimHandle(Registration { handle, user, device_key }) => {
+            Ask::ClaimHandle(Registration { handle, user, device_key, .. }) => {
                 let id = self.state.borrow().router.handle(&handle);
                 match self.propose(id, Command::ClaimHandle { handle, user, device_key, time_ms }).await? {
                     Outcome::Claimed(user) => Ok(Answer::Claimed(user)),
                     other => Err(super::host::refusal(&other).unwrap_or(Code::Internal)),
                 }
             }
-            Ask::CreateUser(Registration { handle, user, device_key }) => {
+            Ask::CreateUser(Registration { handle, user, device_key, device_name }) => {
                 let id = self.state.borrow().router.user(user);
-                to_done(&self.propose(id, Command::CreateUser { user, handle, device_key, time_ms }).await?)
+                let create = Command::CreateUser { user, handle, device_key, device_name, time_ms };
+                to_done(&self.propose(id, create).await?)
             }
             Ask::ConfirmHandle(Registration { handle, user, .. }) => {
                 let id = self.state.borrow().router.handle(&handle);
@@ -519,6 +528,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let (partition, _) = self.chat_of_member(chat, user).await?;
                 to_done(&self.propose(partition.id(), Command::MarkRead { chat, user, seq }).await?)
             }
+            Ask::Devices(user, ask) => self.answer_devices(user, ask).await,
+            Ask::Link(code, ask) => self.answer_link(code, ask),
         }
     }
 

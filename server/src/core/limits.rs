@@ -30,7 +30,14 @@ pub const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
 pub const LOGIN_BURST: u32 = 60;
 /// Logins and registrations of one address, per second after the burst. Loopback is exempt.
 pub const LOGINS_PER_SECOND: u32 = 5;
-/// Addresses whose rate is remembered.
+/// Link codes begun by one address, and looked at by one user, in a burst. A code has 40 bits: so nobody finds one by
+/// trying.
+pub const LINK_BURST: u32 = 6;
+/// How often there is one more. Of addresses loopback is exempt.
+pub const LINK_EVERY: Duration = Duration::from_secs(20);
+/// Link codes of a core. Beyond: the oldest is forgotten.
+pub const LINKS_MAX: usize = 4_096;
+/// Addresses, and users, whose rate is remembered.
 pub const RATE_KEYS_MAX: usize = 100_000;
 /// Memory of a core for memtables and caches where nothing else is said, bytes.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 * 1024 * 1024;

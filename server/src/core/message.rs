@@ -6,12 +6,15 @@
 use bytes::Bytes;
 use columba_engine::{
     ids::CoreId,
-    partition::{MessagePage, effect::StoredMessage, receipt::Member, user::Device},
+    partition::{MessagePage, device::Device, effect::StoredMessage, receipt::Member},
 };
 use columba_wire::{
     ChatId, ClientSeq, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
+    link::LinkCode,
     v1::{self, server_frame::Kind},
 };
+
+use super::links::{NewDevice, Waiting};
 
 /// A session on its core. Never reused while the node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -156,6 +159,8 @@ pub enum SessionMessage {
     Push(Kind),
     /// Something unasked that may be left out where the client reads too slowly: a receipt, or a presence.
     Hint(Kind),
+    /// The connection is a device now: which, and its user's handle.
+    Linked(DeviceAddress, String),
     /// The session ends: why, and how long to wait before the next.
     Goaway(Code, u32),
 }
@@ -218,6 +223,36 @@ pub enum Ask {
         /// Up to here.
         seq: MessageSeq,
     },
+    /// About the devices of a user.
+    Devices(UserId, DevicesAsk),
+    /// About a link code.
+    Link(LinkCode, LinkAsk),
+}
+
+/// A question to a user's core, about its devices.
+#[derive(Debug)]
+pub enum DevicesAsk {
+    /// Which are there?
+    List,
+    /// Another one: its key and name.
+    Add([u8; 32], String),
+    /// Which one has this key?
+    Find([u8; 32]),
+    /// Another name for one.
+    Rename(DeviceId, String),
+    /// The end of one.
+    Revoke(DeviceId),
+}
+
+/// A question to the core that keeps a link code.
+#[derive(Debug)]
+pub enum LinkAsk {
+    /// A device waits under it.
+    Open(Waiting),
+    /// Who waits under it?
+    Look,
+    /// The one with this key, if it waits under it.
+    Take([u8; 32]),
 }
 
 /// A registration under way.
@@ -229,6 +264,8 @@ pub struct Registration {
     pub user: UserId,
     /// The device's key.
     pub device_key: [u8; 32],
+    /// What the device is called.
+    pub device_name: String,
 }
 
 /// An answer between cores.
@@ -252,4 +289,12 @@ pub enum Answer {
     History(Vec<StoredMessage>, bool),
     /// The chat's last seq and members.
     Members(MessageSeq, Vec<(UserId, Member)>),
+    /// A user's devices, as frames have them.
+    Devices(v1::Devices),
+    /// The device has this number; the user has this handle.
+    DeviceAdded(DeviceId, String),
+    /// Who waits under a link code.
+    Link(NewDevice),
+    /// The same, taken from it.
+    Linked(Waiting),
 }

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`message`] | what cores say to each other |
+//! | [`links`] | link codes of devices that wait to be linked |
 //! | [`router`] | id -> partition -> core |
 //! | `host` | proposals of a partition and who waits for them |
 //! | `state` | everything of a core that changes without waiting: one borrow, no await |
@@ -24,6 +25,7 @@ mod commit;
 mod host;
 mod jobs;
 pub mod limits;
+pub mod links;
 pub mod message;
 pub mod ring;
 pub mod router;

@@ -4,7 +4,7 @@
 //! - The partition of an id depends on the id and the number of partitions alone, which is fixed at the first start.
 
 use columba_engine::ids::{CoreId, PartitionId};
-use columba_wire::{ChatId, UserId};
+use columba_wire::{ChatId, UserId, link::LinkCode};
 use sha2::{Digest as _, Sha256};
 
 /// The map from ids to partitions and cores of this node.
@@ -40,6 +40,11 @@ impl Router {
     pub fn handle(&self, handle: &str) -> PartitionId {
         let digest = Sha256::digest(handle.as_bytes());
         self.partition(u64::from_be_bytes(digest[..8].try_into().expect("8 of 32 bytes")))
+    }
+
+    /// The core that keeps a link code.
+    pub fn link(&self, code: LinkCode) -> CoreId {
+        self.core(self.handle(code.as_str()))
     }
 
     /// The core that owns a partition.

@@ -31,12 +31,13 @@ use columba_engine::{
     },
 };
 use columba_replication::CoreGroups;
-use columba_wire::{ChatId, Code, DeviceAddress, UserId, v1};
+use columba_wire::{ChatId, Code, DeviceAddress, UserId, link::LinkCode, v1};
 
 use super::{
     CoreOptions, TIMEOUT_MAX,
     host::Proposals,
     limits::{LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX},
+    links::{Links, NewDevice},
     message::{Answer, Ask, CoreMessage, Registration, SendRequest, SessionId, SessionRef, Ticket},
     router::Router,
 };
@@ -50,7 +51,7 @@ use crate::{
     metrics::CoreMetrics,
     rate::TokenBuckets,
     registration::RegistrationPolicy,
-    session::{Session, handshake::LoginAttempt},
+    session::{Approval, Session, handshake::LoginAttempt},
 };
 
 /// Whom to wake when there is something to do.
@@ -83,6 +84,10 @@ pub(crate) enum Job {
     Register(SessionId, u64, Registration),
     /// Subscribe a session to the presence of users, and reply.
     Subscribe(SessionRef, u64, Vec<UserId>),
+    /// Find a code for a device that wants to be linked.
+    BeginLink(SessionId, u64, NewDevice),
+    /// Approve a link, and reply.
+    ApproveLink(SessionId, u64, Approval),
 }
 
 struct Slot {
@@ -106,6 +111,7 @@ pub(crate) struct CoreState<D: Disk> {
     secure_random: fn(&mut [u8], &mut Rng),
     registration: Rc<RegistrationPolicy>,
     logins: TokenBuckets<IpAddr>,
+    pub(crate) links: Links,
     pub(crate) groups: CoreGroups,
     partitions: BTreeMap<PartitionId, Partition<D>>,
     /// Partitions that have applied all that the journal held at the start.
@@ -172,6 +178,7 @@ impl<D: Disk> CoreState<D> {
             secure_random: options.secure_random,
             registration: Rc::clone(&options.registration),
             logins: TokenBuckets::new(LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX),
+            links: Links::default(),
             groups,
             partitions,
             caught_up: BTreeSet::new(),
@@ -248,6 +255,13 @@ impl<D: Disk> CoreState<D> {
         self.next_id
     }
 
+    /// A link code that nobody can guess.
+    pub(crate) fn new_link_code(&mut self) -> LinkCode {
+        let mut bytes = [0; 5];
+        (self.secure_random)(&mut bytes, &mut self.rng);
+        LinkCode::from_random(bytes)
+    }
+
     pub(crate) fn resume_chat(&mut self, id: ChatId, chat: &Chat, members: &BTreeMap<UserId, Member>, now: Instant) {
         self.fanout.resume(id, chat, members, now);
     }
@@ -257,6 +271,10 @@ impl<D: Disk> CoreState<D> {
 pub(crate) enum Verdict {
     Login(Option<DeviceAddress>),
     Registered(Result<DeviceAddress, Code>),
+    /// Not yet: where it waits to be linked.
+    LinkCode(Result<LinkCode, Code>),
+    /// With its user's handle.
+    Linked(DeviceAddress, String),
 }
 
 fn wake_slot(slot: &mut Slot) {

@@ -9,9 +9,11 @@
 //! - What a device has is known while it has a session. One that is away counts as having nothing new, until it comes
 //!   back and acknowledges: `everywhere` is the minimum over the user's devices.
 //! - A device goes live only when none of its chats has `inboxing` above `inboxed`.
+//! - A session is of a device that its user has, once the user's devices are known: others end.
 //! - A user without sessions and without obligations is forgotten, at the latest with the last check of its chats.
 
 mod device;
+mod devices;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,8 @@ pub(crate) enum LiveOutput {
     Synced(SessionRef),
     /// The session was replaced by a newer one of its device.
     Replaced(SessionRef),
+    /// The session's device was revoked.
+    Revoked(SessionRef),
     /// Report to the chat's fan-out.
     Progress { chat: ChatId, user: UserId, covered: MessageSeq, delivered: MessageSeq, everywhere: MessageSeq },
     /// Ask the chat's fan-out to begin again at its cursor.
@@ -116,6 +120,11 @@ impl Live {
             out.push(LiveOutput::Replaced(old));
         }
         let user = self.users.entry(address.user).or_default();
+        if user.devices.as_ref().is_some_and(|devices| !devices.contains(&address.device)) {
+            // Revoked between the check of its key and now.
+            out.push(LiveOutput::Revoked(session));
+            return self.forget_if_idle(address.user);
+        }
         if user.devices.is_none() && user.waiting.is_empty() {
             out.push(LiveOutput::LoadDevices(address.user));
         }
@@ -205,6 +214,7 @@ impl Live {
         let waiting = core::mem::take(&mut user.waiting);
         if let Some(devices) = devices {
             user.devices = Some(devices.clone());
+            self.end_strangers(id, out);
             for delivery in waiting {
                 // A delivery that leaves no obligation behind may have ended with the user forgotten.
                 self.users.entry(id).or_default().devices.get_or_insert_with(|| devices.clone());
@@ -482,7 +492,7 @@ impl Live {
         };
         let covered = record.devices.iter().map(|progress| progress.covered).min().unwrap_or(record.received);
         let delivered = record.devices.iter().map(|progress| progress.acked).max().unwrap_or_default();
-        let everywhere = record.devices.iter().map(|progress| progress.has).min().unwrap_or_default();
+        let everywhere = record.devices.iter().map(|progress| progress.has).min().unwrap_or(record.received);
         if covered > record.reported || again {
             record.reported = record.reported.max(covered);
             out.push(LiveOutput::Progress { chat, user: id, covered, delivered, everywhere });

@@ -1,19 +1,20 @@
-//! Hello, challenge, registration, login: what a stranger may do.
+//! Hello, challenge, registration, login, a link code: what a stranger may do.
 //!
 //! Invariants
 //! - A nonce is for one attempt on one connection: a failed attempt needs a new Hello, so no signature is tried twice.
 //! - The binding is checked against what this server computed for this connection: a signature made for another
 //!   connection or server is worth nothing here.
 //! - A failed login does not say what was wrong.
+//! - A connection that waits to be linked may do nothing else but ping and leave.
 
-use columba_engine::{env::clock::WallTime, partition::user::Device};
+use columba_engine::{env::clock::WallTime, partition::device::Device};
 use columba_wire::{
     Code, DeviceAddress, DeviceId, UserId,
-    auth::{Binding, NONCE_BYTES, login_bytes, register_bytes},
+    auth::{Binding, NONCE_BYTES, link_bytes, login_bytes, register_bytes},
     ids::handle_is_valid,
     limits::{
-        AGENT_BYTES_MAX, CREDENTIAL_BYTES_MAX, HEARTBEAT_MS, LOGIN_ATTEMPTS_MAX, SENDS_IN_FLIGHT_MAX, UNACKED_MAX,
-        VERSIONS_MAX,
+        AGENT_BYTES_MAX, CREDENTIAL_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HEARTBEAT_MS, LOGIN_ATTEMPTS_MAX,
+        SENDS_IN_FLIGHT_MAX, UNACKED_MAX, VERSIONS_MAX,
     },
     v1::{self, ChannelBinding, client_frame::Kind as Request, server_frame::Kind},
     version,
@@ -21,13 +22,16 @@ use columba_wire::{
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::SessionEnv;
-use crate::core::{PeerInfo, message::Registration};
+use crate::core::{PeerInfo, links::NewDevice, message::Registration};
 
 /// A connection that is not logged in.
 pub(crate) struct Handshake {
     peer: PeerInfo,
+    /// As it called itself.
+    agent: String,
     nonce: Option<[u8; NONCE_BYTES]>,
     waiting: bool,
+    linking: bool,
     attempts: u32,
 }
 
@@ -38,6 +42,7 @@ pub(crate) enum Step {
     Fail(Code, &'static str),
     Login(LoginAttempt),
     Register(Registration),
+    Link(NewDevice),
 }
 
 /// A login to be checked against the device's key.
@@ -61,7 +66,7 @@ fn verify(key: &[u8; 32], signed: &[u8], signature: &[u8; 64]) -> bool {
 
 impl Handshake {
     pub(crate) fn new(peer: PeerInfo) -> Self {
-        Self { peer, nonce: None, waiting: false, attempts: 0 }
+        Self { peer, agent: String::new(), nonce: None, waiting: false, linking: false, attempts: 0 }
     }
 
     pub(crate) fn handle(
@@ -71,6 +76,9 @@ impl Handshake {
         wall: WallTime,
         env: &mut SessionEnv<'_>,
     ) -> Step {
+        if self.linking && matches!(request, Request::Ping(_)) {
+            return Step::Reply(Kind::Pong(v1::Pong { server_time_ms: wall.as_millis() }));
+        }
         if self.waiting {
             return Step::Fail(Code::Unexpected, "the last attempt is not answered yet");
         }
@@ -78,6 +86,7 @@ impl Handshake {
             Request::Hello(hello) => self.handle_hello(&hello, wall, env),
             Request::Register(register) => self.handle_register(register, wall, env),
             Request::Login(login) => self.handle_login(&login, env),
+            Request::BeginLink(link) => self.handle_begin_link(link, env),
             Request::Bye(v1::Bye {}) => Step::Fail(Code::Unexpected, "bye"),
             Request::Ping(_)
             | Request::Send(_)
@@ -86,7 +95,12 @@ impl Handshake {
             | Request::GetHistory(_)
             | Request::GetReceipts(_)
             | Request::FindUser(_)
-            | Request::SubscribePresence(_) => Step::Fail(Code::Unexpected, "log in first"),
+            | Request::SubscribePresence(_)
+            | Request::GetDevices(_)
+            | Request::GetLink(_)
+            | Request::ApproveLink(_)
+            | Request::RenameDevice(_)
+            | Request::RevokeDevice(_) => Step::Fail(Code::Unexpected, "log in first"),
         }
     }
 
@@ -100,6 +114,7 @@ impl Handshake {
         let mut nonce = [0; NONCE_BYTES];
         (env.rng)(&mut nonce);
         self.nonce = Some(nonce);
+        self.agent.clone_from(&hello.agent);
         Step::Reply(Kind::Challenge(v1::Challenge {
             version,
             capabilities: hello.capabilities & version::CAPABILITIES,
@@ -149,7 +164,10 @@ impl Handshake {
         if !(env.logins)(self.peer.address.ip()) {
             return self.handle_failure(Code::RateLimited);
         }
-        if !handle_is_valid(&register.handle) || register.credential.len() > CREDENTIAL_BYTES_MAX {
+        if !handle_is_valid(&register.handle)
+            || register.credential.len() > CREDENTIAL_BYTES_MAX
+            || register.device_name.len() > DEVICE_NAME_BYTES_MAX
+        {
             return self.handle_failure(Code::InvalidArgument);
         }
         let parsed = (
@@ -170,12 +188,43 @@ impl Handshake {
         let mut user = [0; 16];
         (env.rng)(&mut user);
         self.waiting = true;
-        Step::Register(Registration { handle: register.handle, user: UserId::from_bytes(user), device_key })
+        let (handle, user, device_name) = (register.handle, UserId::from_bytes(user), register.device_name);
+        Step::Register(Registration { handle, user, device_key, device_name })
+    }
+
+    fn handle_begin_link(&mut self, link: v1::BeginLink, env: &mut SessionEnv<'_>) -> Step {
+        let Some(nonce) = self.nonce.take() else {
+            return Step::Fail(Code::Unexpected, "say hello first");
+        };
+        if !(env.links)(self.peer.address.ip()) {
+            return self.handle_failure(Code::RateLimited);
+        }
+        if link.name.len() > DEVICE_NAME_BYTES_MAX {
+            return self.handle_failure(Code::InvalidArgument);
+        }
+        let parsed = (
+            <[u8; 32]>::try_from(&link.device_key[..]),
+            <[u8; 64]>::try_from(&link.signature[..]),
+            self.binding(link.binding),
+        );
+        let (Ok(key), Ok(signature), Some(binding)) = parsed else {
+            return self.handle_failure(Code::Unauthenticated);
+        };
+        if !verify(&key, &link_bytes(&nonce, &binding, &key, &link.name), &signature) {
+            return self.handle_failure(Code::Unauthenticated);
+        }
+        (self.waiting, self.linking) = (true, true);
+        Step::Link(NewDevice { key, name: link.name, agent: self.agent.clone() })
+    }
+
+    /// Whether it waits to be linked.
+    pub(crate) const fn is_linking(&self) -> bool {
+        self.linking
     }
 
     /// An attempt failed: an answer, and after the last one the end.
     pub(crate) fn handle_failure(&mut self, code: Code) -> Step {
-        self.waiting = false;
+        (self.waiting, self.linking) = (false, false);
         self.attempts += 1;
         if self.attempts >= LOGIN_ATTEMPTS_MAX {
             return Step::Fail(code, "too many attempts");

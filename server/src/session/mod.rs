@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`handshake`] | hello, challenge, registration and login: what a stranger may do |
+//! | [`devices`] | what it may ask about its user's devices |
 //! | [`outbox`] | frames to write, bounded, with the stall clock |
 //!
 //! Catch-up is a job of the core ([`crate::core`], "sync"), since it waits for the disk.
@@ -13,6 +14,7 @@
 //! - A frame that cannot be understood ends the session with a code; it never disturbs another.
 //! - What waits to be written is bounded: pushes by the device's unacknowledged bound, replies by holding back input.
 
+mod devices;
 pub mod handshake;
 pub mod outbox;
 
@@ -25,17 +27,20 @@ use columba_wire::{
     frame::FrameError,
     limits::{
         BODY_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, HEARTBEAT_DEADLINE_MS, HISTORY_PAGE_MAX,
-        LOGIN_MS_MAX, PRESENCE_SUBSCRIPTIONS_MAX, SENDS_IN_FLIGHT_MAX,
+        LINK_MS_MAX, LOGIN_MS_MAX, PRESENCE_SUBSCRIPTIONS_MAX, SENDS_IN_FLIGHT_MAX,
     },
+    link::LinkCode,
     v1::{self, ClientFrame, client_frame::Kind as Request, server_frame::Kind},
 };
 
+pub(crate) use self::devices::Approval;
 use self::{handshake::Handshake, outbox::Outbox};
 use crate::{
     core::limits::REQUESTS_IN_FLIGHT_MAX,
     core::{
         Output, PeerInfo,
-        message::{Ask, ChatMessage, Registration, SendRequest, SessionMessage, SessionRef, UserMessage},
+        links::NewDevice,
+        message::{Ask, ChatMessage, DevicesAsk, Registration, SendRequest, SessionMessage, SessionRef, UserMessage},
     },
 };
 
@@ -52,6 +57,10 @@ pub(crate) enum SessionOutput {
     Login(u64, handshake::LoginAttempt),
     /// Register: the answer comes back through [`Session::handle_registered`].
     Register(u64, Registration),
+    /// Find a link code: it comes back through [`Session::handle_link_code`].
+    BeginLink(u64, NewDevice),
+    /// Approve a link: answered like a question.
+    ApproveLink(u64, Approval),
     /// Tell the state of these users and changes from now on, instead of those before: answered like a question.
     Subscribe { request_id: u64, before: Vec<UserId>, after: Vec<UserId> },
 }
@@ -63,6 +72,7 @@ pub(crate) struct Session {
     pub(crate) outbox: Outbox,
     sends_in_flight: usize,
     requests_in_flight: usize,
+    /// When it began to do what it must end with a login: at first, or as it began to wait for a link.
     opened_at: Instant,
     last_frame_at: Instant,
     subscriptions: Vec<UserId>,
@@ -140,6 +150,9 @@ impl Session {
         match &mut self.state {
             State::Handshake(handshake) => {
                 let step = handshake.handle(request_id, kind, wall, env);
+                if matches!(step, handshake::Step::Link(_)) {
+                    self.opened_at = now;
+                }
                 self.carry_out(request_id, step, out);
             }
             State::Open(address) => {
@@ -162,6 +175,7 @@ impl Session {
             }
             handshake::Step::Login(attempt) => out.push(SessionOutput::Login(request_id, attempt)),
             handshake::Step::Register(registration) => out.push(SessionOutput::Register(request_id, registration)),
+            handshake::Step::Link(device) => out.push(SessionOutput::BeginLink(request_id, device)),
         }
     }
 
@@ -220,11 +234,22 @@ impl Session {
                 self.requests_in_flight += 1;
                 out.push(SessionOutput::Subscribe { request_id, before, after: users });
             }
+            Request::GetDevices(v1::GetDevices {}) => {
+                self.ask(request_id, Ask::Devices(me.user, DevicesAsk::List), out);
+            }
+            Request::GetLink(link) => self.ask(request_id, devices::get_link(&link)?, out),
+            Request::ApproveLink(approve) => {
+                let approval = devices::approve(me.user, approve)?;
+                self.requests_in_flight += 1;
+                out.push(SessionOutput::ApproveLink(request_id, approval));
+            }
+            Request::RenameDevice(rename) => self.ask(request_id, devices::rename(me.user, rename)?, out),
+            Request::RevokeDevice(revoke) => self.ask(request_id, devices::revoke(me.user, &revoke)?, out),
             Request::Ping(v1::Ping {}) => {
                 self.outbox.push(request_id, Kind::Pong(v1::Pong { server_time_ms: wall.as_millis() }));
             }
             Request::Bye(v1::Bye {}) => self.outbox.close(),
-            Request::Hello(_) | Request::Register(_) | Request::Login(_) => {
+            Request::Hello(_) | Request::Register(_) | Request::Login(_) | Request::BeginLink(_) => {
                 self.refuse(request_id, Code::Unexpected, "the session is open already");
                 self.outbox.close();
             }
@@ -268,6 +293,7 @@ impl Session {
             }
             SessionMessage::Push(kind) => self.outbox.push(0, kind),
             SessionMessage::Hint(kind) => self.outbox.push_hint(kind),
+            SessionMessage::Linked(..) => debug_assert!(false, "the core takes it for a verdict"),
             SessionMessage::Goaway(code, reconnect_after_ms) => self.goaway(code, reconnect_after_ms),
         }
     }
@@ -319,9 +345,50 @@ impl Session {
         }
     }
 
+    /// The code of a device that waits to be linked, or why there is none.
+    pub(crate) fn handle_link_code(&mut self, request_id: u64, code: Result<LinkCode, Code>) {
+        let State::Handshake(handshake) = &mut self.state else {
+            return;
+        };
+        match code {
+            Ok(code) => {
+                let expires_in_ms = u32::try_from(LINK_MS_MAX).expect("two minutes");
+                self.outbox
+                    .push(request_id, Kind::LinkCode(v1::LinkCode { code: code.as_str().to_owned(), expires_in_ms }));
+            }
+            Err(code) => {
+                let step = handshake.handle_failure(code);
+                self.carry_out(request_id, step, &mut Vec::new());
+            }
+        }
+    }
+
+    /// It was linked. Returns the device where it still waits for that.
+    pub(crate) fn handle_linked(
+        &mut self,
+        address: DeviceAddress,
+        handle: String,
+        now: Instant,
+        wall: WallTime,
+    ) -> Option<DeviceAddress> {
+        let State::Handshake(handshake) = &self.state else {
+            return None;
+        };
+        if !handshake.is_linking() || self.outbox.is_closing() {
+            return None;
+        }
+        let user_id = Bytes::copy_from_slice(address.user.as_bytes());
+        self.outbox.push(0, Kind::Linked(v1::Linked { user_id, device_id: address.device.get(), handle }));
+        self.outbox.push(0, Kind::Welcome(handshake::welcome(address, wall)));
+        self.state = State::Open(address);
+        self.last_frame_at = now;
+        Some(address)
+    }
+
     /// When time alone changes something.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let idle = match self.state {
+            State::Handshake(_) if self.is_linking() => self.opened_at + Duration::from_millis(LINK_MS_MAX),
             State::Handshake(_) => self.opened_at + Duration::from_millis(LOGIN_MS_MAX),
             State::Open(_) => self.last_frame_at + Duration::from_millis(HEARTBEAT_DEADLINE_MS),
             State::Closed => return None,
@@ -339,9 +406,15 @@ impl Session {
             self.outbox.abandon();
         } else if self.address().is_some() {
             self.goaway(Code::HeartbeatTimeout, 0);
+        } else if self.is_linking() {
+            self.fail(Code::LinkUnknown, "the link code has expired");
         } else {
             self.fail(Code::LoginTimeout, "no login in time");
         }
+    }
+
+    fn is_linking(&self) -> bool {
+        matches!(&self.state, State::Handshake(handshake) if handshake.is_linking())
     }
 
     /// The node is going away.
@@ -385,6 +458,7 @@ pub(crate) struct SessionEnv<'a> {
     pub(crate) rng: &'a mut dyn FnMut(&mut [u8]),
     pub(crate) registration: &'a crate::registration::RegistrationPolicy,
     pub(crate) logins: &'a mut dyn FnMut(std::net::IpAddr) -> bool,
+    pub(crate) links: &'a mut dyn FnMut(std::net::IpAddr) -> bool,
 }
 
 fn parse_chat(bytes: &[u8]) -> Result<ChatId, Code> {

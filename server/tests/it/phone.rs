@@ -226,11 +226,14 @@ impl Talk {
             }
             Event::Disconnected { retry_in: Some(_), .. } => diary.disconnects += 1,
             Event::Disconnected { reason, retry_in: None } => diary.faults.push(format!("gave up: {reason}")),
-            fault @ (Event::Gap { .. } | Event::SendFailed { .. }) => diary.faults.push(format!("{fault:?}")),
+            fault @ (Event::Gap { .. } | Event::SendFailed { .. } | Event::LinkFailed { .. } | Event::Revoked) => {
+                diary.faults.push(format!("{fault:?}"))
+            }
             Event::Connected { .. }
             | Event::CertificatePinned { .. }
             | Event::Synced
             | Event::Receipt(_)
+            | Event::Linked(_)
             | Event::Presence(_) => {}
         }
     }

@@ -62,6 +62,7 @@ impl Person {
             binding: binding.kind.into(),
             signature: Bytes::copy_from_slice(&signature.to_bytes()),
             credential: credential.to_owned(),
+            device_name: "test".to_owned(),
         })
     }
 }

@@ -302,6 +302,19 @@ class Session:
         login = device.login(challenge.nonce, p.BINDING_SERVER_CERTIFICATE, self.certificate_hash)
         self.device, self.welcome = device, await self.request(login, "welcome")
 
+    async def begin_link(self, device: p.Device, name: str) -> str:
+        """Asks for a link code for a device."""
+        challenge = await self.hello()
+        begin = device.begin_link(challenge.nonce, p.BINDING_SERVER_CERTIFICATE, self.certificate_hash, name)
+        return (await self.request(begin, "link_code")).code
+
+    async def linked(self, device: p.Device):
+        """Waits until a link was approved, up to Welcome."""
+        linked = await self.take("linked")
+        device.user_id, device.device_id, device.handle = linked.user_id, linked.device_id, linked.handle
+        self.device, self.welcome = device, await self.take("welcome")
+        return linked
+
     async def send(self, to: bytes, body: bytes, client_seq: int | None = None):
         """Sends a message, and waits until it is durable."""
         client_seq = client_seq or self.device.next_client_seq()

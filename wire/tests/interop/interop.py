@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Awaitable
 
+import cases_devices  # noqa: F401
 import cases_limits  # noqa: F401
 import cases_messages  # noqa: F401
 import cases_node  # noqa: F401

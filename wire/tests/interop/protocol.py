@@ -19,7 +19,7 @@ if protoc.main(["protoc", f"-I{PROTO}", f"--python_out={_generated.name}", *_sou
     sys.exit("the schema does not compile")
 sys.path.insert(0, _generated.name)
 
-from columba.v1 import chat_pb2, frame_pb2, presence_pb2, session_pb2, sync_pb2  # noqa: E402
+from columba.v1 import chat_pb2, device_pb2, frame_pb2, presence_pb2, session_pb2, sync_pb2  # noqa: E402
 
 Ack, Deliver, FindUser, GetReceipts = chat_pb2.Ack, chat_pb2.Deliver, chat_pb2.FindUser, chat_pb2.GetReceipts
 Read, Send = chat_pb2.Read, chat_pb2.Send
@@ -32,12 +32,15 @@ Bye, Hello, Login, Ping, Register = (
     session_pb2.Register,
 )
 GetHistory = sync_pb2.GetHistory
+ApproveLink, BeginLink, GetDevices = device_pb2.ApproveLink, device_pb2.BeginLink, device_pb2.GetDevices
+GetLink, RenameDevice, RevokeDevice = device_pb2.GetLink, device_pb2.RenameDevice, device_pb2.RevokeDevice
 SubscribePresence = presence_pb2.SubscribePresence
 
 BINDING_NONE, BINDING_TLS_EXPORTER, BINDING_SERVER_CERTIFICATE = 0, 1, 2
 REGISTRATION_OPEN = 1
 FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, BODY_BYTES_MAX = 131072, 8192, 65536
 DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX = 64, 100, 98304, 256
+DEVICES_MAX, DEVICE_NAME_BYTES_MAX = 8, 64
 
 # Section 12.
 CODES = {
@@ -49,11 +52,14 @@ CODES = {
     "UNAUTHENTICATED": 10,
     "HANDLE_TAKEN": 13,
     "REPLACED": 14,
+    "REVOKED": 15,
+    "LINK_UNKNOWN": 16,
     "UNKNOWN_USER": 20,
     "UNKNOWN_CHAT": 21,
     "BODY_TOO_LARGE": 22,
     "CLIENT_SEQ_TOO_OLD": 23,
     "TOO_MANY_SUBSCRIPTIONS": 24,
+    "TOO_MANY": 28,
     "TOO_MANY_IN_FLIGHT": 30,
     "UNAVAILABLE": 40,
 }
@@ -74,6 +80,11 @@ def login_bytes(nonce: bytes, binding: int, data: bytes, user_id: bytes, device_
 def register_bytes(nonce: bytes, binding: int, data: bytes, device_key: bytes, handle: str) -> bytes:
     """Section 4: what a registration signs."""
     return b"columba/1 register\0" + nonce + bytes([binding]) + data + device_key + handle.encode()
+
+
+def link_bytes(nonce: bytes, binding: int, data: bytes, device_key: bytes, name: str) -> bytes:
+    """Section 4: what a device that wants to be linked signs."""
+    return b"columba/1 link\0" + nonce + bytes([binding]) + data + device_key + name.encode()
 
 
 def record(frame: bytes) -> bytes:
@@ -137,6 +148,11 @@ class Device:
         """A signed registration for a nonce."""
         signature = self.key.sign(register_bytes(nonce, binding, data, self.public_key, self.handle))
         return Register(handle=self.handle, device_key=self.public_key, binding=binding, signature=signature)
+
+    def begin_link(self, nonce: bytes, binding: int, data: bytes, name: str) -> "BeginLink":
+        """A signed wish to be linked, for a nonce."""
+        signature = self.key.sign(link_bytes(nonce, binding, data, self.public_key, name))
+        return BeginLink(device_key=self.public_key, name=name, binding=binding, signature=signature)
 
     def next_client_seq(self) -> int:
         """A number for a new message."""

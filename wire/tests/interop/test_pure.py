@@ -33,6 +33,10 @@ class Pure(unittest.TestCase):
         self.assertEqual(signed, self.v["register.server_certificate.bytes"])
         register = self.device.register(nonce, 2, data)
         self.assertEqual(register.signature, self.v["register.server_certificate.signature"])
+        signed = p.link_bytes(nonce, 2, data, self.device.public_key, "laptop")
+        self.assertEqual(signed, self.v["link.server_certificate.bytes"])
+        link = self.device.begin_link(nonce, 2, data, "laptop")
+        self.assertEqual(link.signature, self.v["link.server_certificate.signature"])
 
     def test_frames(self):
         hello = p.client_frame(1, p.Hello(versions=[1], agent="example/1"))
@@ -44,7 +48,7 @@ class Pure(unittest.TestCase):
         self.assertEqual(deliver.deliver.chat_id, self.v["chat.a_b"])
 
     def test_empty_messages_have_a_kind(self):
-        for message in (p.Ping(), p.Bye(), p.SubscribePresence()):
+        for message in (p.Ping(), p.Bye(), p.SubscribePresence(), p.GetDevices()):
             frame = p.ClientFrame.FromString(p.client_frame(7, message))
             self.assertEqual(frame.WhichOneof("kind"), p.kind_of(message))
 
@@ -65,7 +69,8 @@ class Pure(unittest.TestCase):
             self.assertEqual(codes[name], number, name)
         limits = ("FRAME_BYTES_MAX", "FRAME_BYTES_UNAUTHENTICATED_MAX", "BODY_BYTES_MAX", "DEDUP_WINDOW")
         pages = ("HISTORY_PAGE_MAX", "HISTORY_PAGE_BYTES_MAX", "PRESENCE_SUBSCRIPTIONS_MAX")
-        for name in limits + pages:
+        devices = ("DEVICES_MAX", "DEVICE_NAME_BYTES_MAX")
+        for name in limits + pages + devices:
             self.assertIn(f"| `{name}` | {getattr(p, name)} |", text)
 
 

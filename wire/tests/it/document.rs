@@ -4,12 +4,13 @@ use columba_wire::{Code, limits};
 
 pub(crate) const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 const LIMITS_SOURCE: &str = include_str!("../../src/limits.rs");
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("../../proto/columba/v1/frame.proto"),
     include_str!("../../proto/columba/v1/session.proto"),
     include_str!("../../proto/columba/v1/chat.proto"),
     include_str!("../../proto/columba/v1/sync.proto"),
     include_str!("../../proto/columba/v1/presence.proto"),
+    include_str!("../../proto/columba/v1/device.proto"),
 ];
 
 /// The cells of the table rows of a section.
@@ -73,6 +74,9 @@ fn every_limit_is_documented_with_its_value() {
         LOGIN_MS_MAX,
         LOGIN_ATTEMPTS_MAX,
         FRAME_MS_MAX,
+        DEVICES_MAX,
+        DEVICE_NAME_BYTES_MAX,
+        LINK_MS_MAX,
     ];
     let in_source: Vec<_> =
         LIMITS_SOURCE.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();

@@ -22,9 +22,9 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     use client_frame::Kind;
     let hello = (vec(any::<u32>(), 0..16), any::<u64>(), "[a-z/0-9]{0,64}")
         .prop_map(|(versions, capabilities, agent)| Kind::Hello(v1::Hello { versions, capabilities, agent }));
-    let register = ("[a-z0-9]{3,32}", bytes(40), 0..3i32, bytes(70), ".{0,40}").prop_map(
-        |(handle, device_key, binding, signature, credential)| {
-            Kind::Register(v1::Register { handle, device_key, binding, signature, credential })
+    let register = ("[a-z0-9]{3,32}", bytes(40), 0..3i32, bytes(70), ".{0,40}", ".{0,16}").prop_map(
+        |(handle, device_key, binding, signature, credential, device_name)| {
+            Kind::Register(v1::Register { handle, device_key, binding, signature, credential, device_name })
         },
     );
     let login = (id(), any::<u32>(), 0..3i32, bytes(70)).prop_map(|(user_id, device_id, binding, signature)| {
@@ -39,10 +39,25 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let receipts = id().prop_map(|chat_id| Kind::GetReceipts(v1::GetReceipts { chat_id }));
     let find = ".{0,40}".prop_map(|handle| Kind::FindUser(v1::FindUser { handle }));
     let presence = vec(id(), 0..9).prop_map(|user_ids| Kind::SubscribePresence(v1::SubscribePresence { user_ids }));
+    let begin_link = (bytes(40), ".{0,16}", 0..3i32, bytes(70)).prop_map(|(device_key, name, binding, signature)| {
+        Kind::BeginLink(v1::BeginLink { device_key, name, binding, signature })
+    });
+    let get_link = ".{0,12}".prop_map(|code| Kind::GetLink(v1::GetLink { code }));
+    let approve_link = (".{0,12}", bytes(40), ".{0,16}")
+        .prop_map(|(code, device_key, name)| Kind::ApproveLink(v1::ApproveLink { code, device_key, name }));
+    let rename = (any::<u32>(), ".{0,16}")
+        .prop_map(|(device_id, name)| Kind::RenameDevice(v1::RenameDevice { device_id, name }));
+    let revoke = any::<u32>().prop_map(|device_id| Kind::RevokeDevice(v1::RevokeDevice { device_id }));
     let kind = prop_oneof![
         hello,
         register,
         login,
+        begin_link,
+        Just(Kind::GetDevices(v1::GetDevices {})),
+        get_link,
+        approve_link,
+        rename,
+        revoke,
         Just(Kind::Ping(v1::Ping {})),
         Just(Kind::Bye(v1::Bye {})),
         send,
@@ -92,7 +107,30 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         .prop_map(|(chat_id, last_seq, members)| Kind::Receipts(v1::Receipts { chat_id, last_seq, members }));
     let presence = (id(), any::<bool>(), any::<u64>())
         .prop_map(|(user_id, online, last_seen_ms)| Kind::Presence(v1::Presence { user_id, online, last_seen_ms }));
+    let link_code = (".{0,12}", any::<u32>())
+        .prop_map(|(code, expires_in_ms)| Kind::LinkCode(v1::LinkCode { code, expires_in_ms }));
+    let linked = (id(), any::<u32>(), ".{0,32}")
+        .prop_map(|(user_id, device_id, handle)| Kind::Linked(v1::Linked { user_id, device_id, handle }));
+    let device = (any::<u32>(), bytes(40), ".{0,16}", any::<u64>(), any::<bool>()).prop_map(
+        |(device_id, device_key, name, created_ms, online)| v1::Device {
+            device_id,
+            device_key,
+            name,
+            created_ms,
+            online,
+        },
+    );
+    let devices = (vec(device, 0..9), any::<u32>())
+        .prop_map(|(devices, version)| Kind::Devices(v1::Devices { devices, version }));
+    let link_info = (bytes(40), ".{0,16}", ".{0,64}")
+        .prop_map(|(device_key, name, agent)| Kind::LinkInfo(v1::LinkInfo { device_key, name, agent }));
+    let added = any::<u32>().prop_map(|device_id| Kind::DeviceAdded(v1::DeviceAdded { device_id }));
     let kind = prop_oneof![
+        link_code,
+        linked,
+        devices,
+        link_info,
+        added,
         challenge,
         error,
         sent,

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use columba_wire::{
     ChatId, DeviceAddress, DeviceId, UserId,
-    auth::{Binding, login_bytes, register_bytes},
+    auth::{Binding, link_bytes, login_bytes, register_bytes},
     frame::{decode_client, decode_server, encode},
     framing::{Deframer, encode_framed},
     v1::{ClientFrame, Deliver, Hello, ServerFrame, client_frame, server_frame},
@@ -72,6 +72,9 @@ fn signatures_match_the_published_vectors() {
     let signed = register_bytes(&nonce, &certificate, &device_key, "ada");
     check("register.server_certificate.bytes", &signed);
     check("register.server_certificate.signature", &key.sign(&signed).to_bytes());
+    let signed = link_bytes(&nonce, &certificate, &device_key, "laptop");
+    check("link.server_certificate.bytes", &signed);
+    check("link.server_certificate.signature", &key.sign(&signed).to_bytes());
 }
 
 #[test]

@@ -33,6 +33,7 @@ impl View {
             Answer::Receipts { chat, shown, result } => self.handle_receipts(chat, shown, result),
             Answer::Read { chat, seq, result } => self.handle_read(chat, seq, result.is_ok()),
             Answer::Watching => {}
+            Answer::Devices(answer) => self.handle_devices_answer(answer),
         }
     }
 

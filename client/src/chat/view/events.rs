@@ -39,6 +39,9 @@ impl View {
             Event::SendFailed { client_seq, reason } => self.handle_send_failed(client_seq, &reason),
             Event::Receipt(receipt) => self.handle_receipt(&receipt),
             Event::Presence(presence) => self.handle_presence(presence),
+            Event::Linked(account) => self.handle_linked(account),
+            Event::LinkFailed { reason } => self.handle_link_failed(&reason),
+            Event::Revoked => self.trouble("this device was revoked from another one".to_owned()),
         }
     }
 

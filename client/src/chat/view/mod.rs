@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`commands`] | what the user typed |
+//! | [`devices`] | the account's devices |
 //! | [`events`] | what the client tells |
 //! | [`answers`] | what became of requests |
 //!
@@ -14,6 +15,7 @@
 
 mod answers;
 mod commands;
+mod devices;
 mod events;
 #[cfg(test)]
 mod tests;
@@ -21,8 +23,9 @@ mod tests;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use columba_wire::{ChatId, ClientSeq, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId};
 
+pub(super) use self::devices::DevicesAnswer;
 use super::{
     people::People,
     text::{clock, messages, printable},
@@ -31,7 +34,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     limits::{CHAT_DRAIN_TIMEOUT, CHAT_QUIT_TIMEOUT},
-    types::{Account, Carrier, ChatReceipts, Fingerprint, HistoryPage, Message, Unsent},
+    types::{Account, Carrier, ChatReceipts, Fingerprint, HistoryPage, LinkRequest, Message, Unsent},
 };
 
 /// A line to print.
@@ -73,6 +76,12 @@ pub(super) enum Ask {
     Receipts { chat: ChatId, shown: bool },
     Read { chat: ChatId, seq: MessageSeq },
     Watch { user: UserId },
+    BeginLink,
+    FindLink { code: String, approves: bool },
+    ApproveLink { code: String, request: LinkRequest },
+    Devices,
+    Rename { number: DeviceId, name: String },
+    Revoke { number: DeviceId },
 }
 
 impl Ask {
@@ -85,7 +94,13 @@ impl Ask {
             | Self::History { .. }
             | Self::Receipts { .. }
             | Self::Read { .. }
-            | Self::Watch { .. } => false,
+            | Self::Watch { .. }
+            | Self::BeginLink
+            | Self::FindLink { .. }
+            | Self::ApproveLink { .. }
+            | Self::Devices
+            | Self::Rename { .. }
+            | Self::Revoke { .. } => false,
         }
     }
 }
@@ -111,6 +126,7 @@ pub(super) enum Answer {
     Receipts { chat: ChatId, shown: bool, result: Result<ChatReceipts> },
     Read { chat: ChatId, seq: MessageSeq, result: Result<()> },
     Watching,
+    Devices(DevicesAnswer),
 }
 
 /// A line of standard input, or its end.
@@ -183,6 +199,8 @@ pub(super) struct View {
     peer: Option<Peer>,
     /// Whom to choose once the account is known.
     first_peer: Option<String>,
+    /// Whether it waits to be linked where there is no account.
+    links: bool,
     /// A person is being looked up: what was typed behind it waits.
     choosing: bool,
     reading: BTreeMap<ChatId, Reading>,
@@ -208,6 +226,7 @@ impl View {
             ticks: Ticks::default(),
             peer: None,
             first_peer: None,
+            links: false,
             choosing: false,
             reading: BTreeMap::new(),
             hinted: BTreeSet::new(),
@@ -226,6 +245,7 @@ impl View {
         self.ask(Ask::Names);
         match account {
             Some(account) => self.handle_account(account),
+            None if self.links => self.ask(Ask::BeginLink),
             None => self.ask(Ask::Register { handle: self.handle.clone() }),
         }
         self.first_peer = with.map(str::to_owned);

@@ -3,7 +3,7 @@
 use columba_wire::{ClientSeq, Code, DeviceId};
 
 use super::*;
-use crate::types::{Event, Presence, Receipt, Sent};
+use crate::types::{Device, Event, LinkOffer, Presence, Receipt, Sent};
 
 const ADA: UserId = UserId::from_bytes([0xad; 16]);
 const BOB: UserId = UserId::from_bytes([0xb0; 16]);
@@ -97,6 +97,12 @@ fn asked(ask: &Ask) -> String {
         Ask::History { before, limit, .. } => format!("-> history below {before}, {limit}"),
         Ask::Receipts { .. } => "-> receipts".to_owned(),
         Ask::Read { seq, .. } => format!("-> read {seq}"),
+        Ask::BeginLink => "-> begin link".to_owned(),
+        Ask::Devices => "-> devices".to_owned(),
+        Ask::FindLink { code, .. } => format!("-> find link {code}"),
+        Ask::ApproveLink { code, .. } => format!("-> approve link {code}"),
+        Ask::Rename { number, name } => format!("-> rename {number} {name}"),
+        Ask::Revoke { number } => format!("-> revoke {number}"),
         Ask::Watch { user } => format!("-> watch {}", &user.to_string()[..2]),
         other => format!("-> {other:?}"),
     }
@@ -469,4 +475,83 @@ fn a_session_that_has_ended_says_why() {
     let reason = Error::Goaway { code: Code::Replaced, message: String::new() };
     ada.event(Event::Disconnected { reason, retry_in: None });
     assert!(matches!(ada.view.ended(), Some(Error::Goaway { code: Code::Replaced, .. })));
+}
+
+fn offer() -> LinkOffer {
+    let code = "7KQ29XWC".parse().unwrap();
+    LinkOffer { code, scanned: "columba:link/7KQ29XWC/".to_owned(), expires_in: Duration::from_secs(120) }
+}
+
+#[test]
+fn a_new_device_shows_its_code_until_it_is_approved() {
+    let mut ada = Try::new();
+    ada.view.link_first();
+    ada.view.begin(None, None);
+    assert_eq!(ada.said()[2..], ["-> begin link"]);
+    assert!(!ada.view.takes_lines());
+    ada.answer(DevicesAnswer::Offered(Ok(offer())).into());
+    let said = ada.said();
+    assert_eq!(said.last().unwrap(), "* within 120 s, on a device of the account: /link 7KQ2-9XWC");
+    assert!(said[..said.len() - 1].iter().all(|line| line.chars().all(|c| " █▀▄".contains(c))), "{said:?}");
+    ada.event(Event::LinkFailed { reason: refused(Code::LinkUnknown) });
+    assert_eq!(ada.said(), ["* not linked (refused: LINK_UNKNOWN): here is a new code", "-> begin link"]);
+    ada.answer(DevicesAnswer::Offered(Ok(offer())).into());
+    ada.said();
+    ada.event(Event::Linked(Account { device: DeviceId::new(2).unwrap(), ..account() }));
+    assert_eq!(ada.said(), ["* linked: this is device 2 of ada"]);
+    assert!(ada.view.takes_lines());
+    ada.event(Event::Linked(Account { handle: "bob".to_owned(), ..account() }));
+    assert!(matches!(ada.view.ended(), Some(Error::AlreadyRegistered { .. })), "--as names another account");
+}
+
+#[test]
+fn a_device_is_looked_at_before_it_is_approved() {
+    let mut ada = Try::with_bob();
+    let request = LinkRequest { key: [7; 32], name: "lap\u{1b}top".to_owned(), agent: "evil/1".to_owned() };
+    ada.typed("/link 7kq2 9xwc");
+    let found = |approves| DevicesAnswer::Found { code: "7kq2 9xwc".to_owned(), approves, result: Ok(request.clone()) };
+    ada.answer(found(false).into());
+    assert_eq!(
+        ada.said(),
+        [
+            "-> find link 7kq2 9xwc",
+            "* a device that calls itself \"lap␛top\" (evil/1) waits; once linked it reads and writes everything. If \
+             it is yours: /link 7kq2 9xwc yes"
+        ]
+    );
+    ada.typed("/link 7kq2 9xwc yes");
+    ada.answer(found(true).into());
+    let two = DeviceId::new(2).unwrap();
+    ada.answer(DevicesAnswer::Added { name: "laptop".to_owned(), result: Ok(two) }.into());
+    assert_eq!(
+        ada.said(),
+        ["-> find link 7kq2 9xwc", "-> approve link 7kq2 9xwc", "* device 2, laptop, belongs to this account now"]
+    );
+    ada.typed("/link 00000000");
+    let result = Err(refused(Code::LinkUnknown));
+    ada.answer(DevicesAnswer::Found { code: "00000000".to_owned(), approves: false, result }.into());
+    assert_eq!(ada.said()[1..], ["! no device waits for that: refused: LINK_UNKNOWN"]);
+}
+
+#[test]
+fn devices_are_listed_named_and_revoked() {
+    let mut ada = Try::with_bob();
+    let two = DeviceId::new(2).unwrap();
+    let device =
+        |number, name: &str, online| Device { number, key: [7; 32], name: name.to_owned(), created_ms: NOW_MS, online };
+    ada.typed("/devices");
+    let listed = vec![device(DeviceId::FIRST, "", true), device(two, "laptop", false)];
+    ada.answer(DevicesAnswer::Listed(Ok(listed)).into());
+    assert_eq!(
+        ada.said(),
+        ["-> devices", "* device 1, since 22:13, online, this one", "* device 2, laptop, since 22:13"]
+    );
+    ada.typed("/rename 2 old laptop");
+    ada.answer(DevicesAnswer::Renamed { number: two, result: Ok(()) }.into());
+    assert_eq!(ada.said(), ["-> rename 2 old laptop", "* device 2 has a new name"]);
+    ada.typed("/revoke 2");
+    ada.answer(DevicesAnswer::Revoked { number: two, result: Err(refused(Code::NoSpace)) }.into());
+    assert_eq!(ada.said(), ["-> revoke 2", "! device 2 was not revoked: refused: NO_SPACE"]);
+    ada.event(Event::Revoked);
+    assert_eq!(ada.said(), ["! this device was revoked from another one"]);
 }

@@ -5,10 +5,12 @@
 //! | [`sending`] | messages: none lost, none twice, none out of order |
 //! | [`delivery`] | messages of others: each told once, acknowledged when it is kept |
 //! | [`requests`] | other requests |
+//! | [`linking`] | from a code to an account; the end of a device |
 //! | [`ends`] | handshake, heartbeat, reconnect, and the end |
 
 mod delivery;
 mod ends;
+mod linking;
 mod requests;
 mod sending;
 
@@ -33,6 +35,10 @@ const NONCE: [u8; 32] = [9; 32];
 const PATIENCE: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
+fn names() -> Names {
+    Names { agent: "test/1".to_owned(), device: "laptop".to_owned() }
+}
+
 /// A session, its clock, and all that came out of it.
 struct Try {
     session: Session,
@@ -48,7 +54,7 @@ impl Try {
     fn of(kept: Kept) -> Self {
         let key = SigningKey::from_bytes(&[7; 32]);
         Self {
-            session: Session::new(key, "test/1".to_owned(), PATIENCE, kept),
+            session: Session::new(key, names(), PATIENCE, kept),
             now: Duration::from_secs(1),
             in_flight_max: 64,
             records: Vec::new(),

@@ -52,6 +52,11 @@ fn a_seq_that_is_given_twice_is_caught() {
 }
 
 #[test]
+fn a_revoked_device_that_may_come_back_is_caught() {
+    must_be_caught(Planted::RevokedStays);
+}
+
+#[test]
 fn a_member_who_gets_no_inbox_entry_is_caught() {
     must_be_caught(Planted::InboxSkipped);
 }

@@ -149,7 +149,7 @@ impl<D: Disk> CoreState<D> {
                         Ok(v1::Sent { client_seq, chat_id: id_bytes(chat.as_bytes()), seq, time_ms, duplicate })
                     }
                     Ok(Outcome::Refused(code)) | Err(code) => Err(code),
-                    Ok(Outcome::Done | Outcome::Claimed(_)) => Err(Code::Internal),
+                    Ok(Outcome::Done | Outcome::Claimed(_) | Outcome::DeviceAdded(_)) => Err(Code::Internal),
                 };
                 self.route_session(session, SessionMessage::Sent(request_id, answer));
             }
@@ -195,6 +195,9 @@ impl<D: Disk> CoreState<D> {
                 }
                 Effect::Inboxed { device, chat, up_to } => {
                     self.with_live(|live, _now, out| live.handle_inboxed(device, chat, up_to, out));
+                }
+                Effect::Devices { user, devices, revoked } => {
+                    self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));
                 }
             }
         }

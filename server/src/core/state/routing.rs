@@ -187,6 +187,9 @@ impl<D: Disk> CoreState<D> {
                 LiveOutput::Replaced(session) => {
                     self.route_session(session, SessionMessage::Goaway(Code::Replaced, 0));
                 }
+                LiveOutput::Revoked(session) => {
+                    self.route_session(session, SessionMessage::Goaway(Code::Revoked, 0));
+                }
                 LiveOutput::Progress { chat, user, covered, delivered, everywhere } => {
                     let progress = ChatMessage::Progress { user, covered, delivered, everywhere };
                     self.route(CoreMessage::Chat(chat, progress));

@@ -4,14 +4,18 @@ use core::task::{Context, Poll};
 use std::net::IpAddr;
 
 use columba_engine::env::{Disk, Instant};
-use columba_wire::{Code, frame::FrameError, v1::ClientFrame};
+use columba_wire::{
+    Code,
+    frame::FrameError,
+    v1::{self, ClientFrame, server_frame::Kind},
+};
 
 use super::{CoreState, Job, Slot, Verdict, wake_slot};
 use crate::{
     core::{
         Output, PeerInfo,
         limits::{SESSIONS_MAX, UNAUTHENTICATED_MAX},
-        message::{CoreMessage, SessionId, SessionMessage, SessionRef, UserMessage},
+        message::{Ask, CoreMessage, SessionId, SessionMessage, SessionRef, UserMessage},
     },
     rate::address_key,
     session::{Session, SessionEnv, SessionOutput},
@@ -60,13 +64,17 @@ impl<D: Disk> CoreState<D> {
             return;
         };
         let (rng, secure_random) = (&mut self.rng, self.secure_random);
-        let (logins, now) = (&mut self.logins, self.now);
+        let (logins, begun, now) = (&mut self.logins, &mut self.links.begun, self.now);
         let mut env = SessionEnv {
             rng: &mut |out| secure_random(out, rng),
             registration: &self.registration,
             logins: &mut |ip: IpAddr| {
                 let ip = ip.to_canonical();
                 ip.is_loopback() || logins.take(address_key(ip), 1, now).is_ok()
+            },
+            links: &mut |ip: IpAddr| {
+                let ip = ip.to_canonical();
+                ip.is_loopback() || begun.take(address_key(ip), 1, now).is_ok()
             },
         };
         let mut out = Vec::new();
@@ -84,10 +92,17 @@ impl<D: Disk> CoreState<D> {
                 self.route(CoreMessage::Chat(chat, message));
             }
             SessionOutput::User(user, message) => self.route(CoreMessage::User(user, message)),
-            SessionOutput::Ask(request_id, ask) => self.jobs.push_back(Job::Request(id, request_id, ask)),
+            SessionOutput::Ask(request_id, ask) => match self.refuse_look(id, &ask) {
+                Some(refusal) => self.reply(id, SessionMessage::Reply(request_id, refusal)),
+                None => self.jobs.push_back(Job::Request(id, request_id, ask)),
+            },
             SessionOutput::Login(request_id, attempt) => self.jobs.push_back(Job::Login(id, request_id, attempt)),
             SessionOutput::Register(request_id, registration) => {
                 self.jobs.push_back(Job::Register(id, request_id, registration));
+            }
+            SessionOutput::BeginLink(request_id, device) => self.jobs.push_back(Job::BeginLink(id, request_id, device)),
+            SessionOutput::ApproveLink(request_id, approval) => {
+                self.jobs.push_back(Job::ApproveLink(id, request_id, approval));
             }
             SessionOutput::Subscribe { request_id, before, after } => {
                 let session = SessionRef { core: self.me, session: id };
@@ -99,7 +114,20 @@ impl<D: Disk> CoreState<D> {
         }
     }
 
+    /// The answer to a look at a link code where the user has looked too often.
+    fn refuse_look(&mut self, id: SessionId, ask: &Ask) -> Option<Kind> {
+        let (Ask::Link(..), Some(address)) = (ask, self.session(id)?.address()) else {
+            return None;
+        };
+        let retry_after_ms = self.links.looked.take(address.user, 1, self.now).err()?.0;
+        let code = Code::RateLimited;
+        Some(Kind::Error(v1::Error { code: code.number(), message: code.name().to_owned(), retry_after_ms }))
+    }
+
     pub(crate) fn reply(&mut self, id: SessionId, message: SessionMessage) {
+        if let SessionMessage::Linked(address, handle) = message {
+            return self.handle_verdict(id, 0, Verdict::Linked(address, handle));
+        }
         if let Some(slot) = self.sessions.get_mut(&id) {
             slot.session.handle_message(message);
             wake_slot(slot);
@@ -114,6 +142,12 @@ impl<D: Disk> CoreState<D> {
         let accepted = match verdict {
             Verdict::Login(accepted) => slot.session.handle_login(request_id, accepted, self.wall),
             Verdict::Registered(outcome) => slot.session.handle_registered(request_id, outcome, self.wall),
+            Verdict::LinkCode(code) => {
+                slot.session.handle_link_code(request_id, code);
+                wake_slot(slot);
+                return;
+            }
+            Verdict::Linked(address, handle) => slot.session.handle_linked(address, handle, self.now, self.wall),
         };
         wake_slot(slot);
         let Some(address) = accepted else {

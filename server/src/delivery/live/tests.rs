@@ -227,3 +227,64 @@ fn messages_that_are_deleted_are_passed_over() {
     live.ack(ME, SESSION, CHAT, MessageSeq::new(7), NOW, &mut out);
     assert_eq!(reported(&out), Some((7, 7, 7)));
 }
+
+/// Another device of the user.
+fn other() -> DeviceAddress {
+    DeviceAddress { user: USER, device: DeviceId::new(2).unwrap() }
+}
+
+fn progress(out: &[LiveOutput]) -> Option<(u64, u64)> {
+    out.iter().rev().find_map(|output| match output {
+        LiveOutput::Progress { covered, everywhere, .. } => Some((covered.get(), everywhere.get())),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_new_device_is_owed_what_comes_after_it_and_nobody_waits_for_a_revoked_one() {
+    let (mut live, mut out) = (live(), Vec::new());
+    live.deliver(USER, delivery(2), NOW, &mut out);
+    live.devices_changed(USER, vec![ME.device, other().device], None, &mut out);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(2), NOW, &mut out);
+    assert_eq!(progress(&out), Some((2, 2)), "what was before it is not its concern");
+    live.deliver(USER, delivery(3), NOW, &mut out);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(3), NOW, &mut out);
+    assert_eq!(progress(&out), Some((2, 2)), "it lacks the third");
+    let from = MessageSeq::new(3);
+    assert_eq!(live.take_appends(), [InboxAppend { device: other(), chat: CHAT, from, to: from }]);
+    live.handle_inboxed(other(), CHAT, from, &mut out);
+    assert_eq!(progress(&out), Some((3, 2)), "it waits in its inbox");
+    out.clear();
+    live.devices_changed(USER, vec![ME.device], Some(other().device), &mut out);
+    live.deliver(USER, delivery(4), NOW, &mut out);
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(4), NOW, &mut out);
+    assert_eq!(progress(&out), Some((4, 4)));
+    assert!(!live.has_appends());
+}
+
+#[test]
+fn the_session_of_a_revoked_device_ends_and_what_it_lacks_is_dropped() {
+    let (mut live, mut out) = (live(), Vec::new());
+    live.deliver(USER, delivery(2), NOW, &mut out);
+    out.clear();
+    live.devices_changed(USER, Vec::new(), Some(ME.device), &mut out);
+    assert!(out.contains(&LiveOutput::Revoked(SESSION)));
+    assert!(out.contains(&LiveOutput::Presence(USER, false)));
+    assert_eq!(progress(&out), Some((2, 2)), "nobody is left who lacks it");
+    assert!(!live.has_appends() && !live.is_device_online(ME));
+}
+
+#[test]
+fn a_device_that_was_revoked_while_it_logged_in_is_sent_away() {
+    let (mut live, mut out) = (live(), Vec::new());
+    let session = SessionRef { core: CoreId::ZERO, session: SessionId(2) };
+    live.attach(other(), session, &mut out);
+    assert_eq!(out, [LiveOutput::Revoked(session)]);
+    assert!(!live.is_device_online(other()));
+    // The same where the user's devices are not known yet.
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(other(), session, &mut out);
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    assert!(out.contains(&LiveOutput::Revoked(session)));
+    assert!(!live.is_online(USER));
+}
