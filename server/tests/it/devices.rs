@@ -165,7 +165,6 @@ fn what_came_while_a_linked_device_was_away_waits_for_it_over_a_crash() {
         let mut laptop = Raw::login(&node, Over::Tls, &laptop_is).await;
         assert_eq!(delivered(&mut laptop).await.body, "one");
         assert_eq!(delivered(&mut laptop).await.body, "two");
-        synced(&mut laptop).await;
         let list = devices(&mut laptop).await;
         let names: Vec<_> =
             list.devices.iter().map(|device| (device.device_id, &device.name[..], device.online)).collect();
