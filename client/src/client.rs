@@ -1,5 +1,7 @@
 //! The client as an application sees it: calls, and a stream of events.
 
+mod directory;
+
 use core::time::Duration;
 use std::{
     collections::BTreeMap,

@@ -62,7 +62,7 @@ mod store;
 pub mod types;
 
 pub use client::{Client, Events};
-pub use columba_wire::{ChatId, ClientSeq, Code, DeviceId, MessageSeq, UserId, link::LinkCode};
+pub use columba_wire::{ChatId, ClientSeq, Code, DeviceId, MessageSeq, PreKeyId, UserId, link::LinkCode};
 pub use error::{Error, Result};
 pub use options::Options;
 pub use types::Event;

@@ -1,5 +1,7 @@
 //! What the client hands out: events and answers.
 
+mod directory;
+
 use core::{fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
@@ -7,6 +9,7 @@ use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId, link::LinkCo
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
+pub use self::directory::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
 use crate::error::Error;
 
 /// SHA-256 of a certificate, DER.
@@ -258,4 +261,12 @@ pub enum Event {
     },
     /// This device was revoked. The session has ended for good.
     Revoked,
+    /// Another device of this user has changed the account: it is this now.
+    AccountChanged(User),
+    /// Few one-time keys of this device are left on the server, or none were ever stored: see
+    /// [`crate::Client::put_keys`]. Told at the beginning of a session, and while others take them.
+    KeysLow {
+        /// How many.
+        one_time_keys: u32,
+    },
 }

@@ -20,6 +20,8 @@ pub enum Planted {
     InboxSkipped,
     /// A retry with the same client seq is stored as a new message.
     DuplicateStored,
+    /// A one-time key is given out and kept.
+    KeyTwice,
     /// A merge loses some live rows and messages.
     RowLostInMerge,
     /// A merged file's filter denies some of the chats that the file has.
@@ -38,6 +40,7 @@ impl Planted {
         Self::RevokedStays,
         Self::InboxSkipped,
         Self::DuplicateStored,
+        Self::KeyTwice,
         Self::RowLostInMerge,
         Self::StaleFilter,
         Self::ManifestBeforeData,

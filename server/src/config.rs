@@ -186,6 +186,12 @@ pub const KEYS: &[Key] = &[
         "4096",
         "Connections that are not logged in. Beyond: the oldest of them is closed.",
     ),
+    key(
+        "limits.loopback",
+        Kind::Switch,
+        "false",
+        "Whether rates of logins and of taking keys are limited for this machine as well.",
+    ),
 ];
 
 /// Where a value came from.
@@ -275,6 +281,8 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// Connections that are not logged in.
     pub unauthenticated_max: usize,
+    /// Whether rates are limited for clients on this machine as well.
+    pub limits_loopback: bool,
 }
 
 /// Values of all keys with their origins.
@@ -478,6 +486,7 @@ impl Settings {
                 loopback_max: self.at_least_one("connections.loopback_max")?,
             },
             unauthenticated_max: self.at_least_one("connections.unauthenticated_max")?,
+            limits_loopback: self.0["limits.loopback"].0.as_bool() == Some(true),
             data_dir,
         })
     }

@@ -229,6 +229,10 @@ core_metrics! {
     damage_total: Counter,
     /// Changes of users between online and offline.
     presence_changes_total: Counter,
+    /// One-time keys given to who wants to begin a session.
+    one_time_keys_taken_total: Counter,
+    /// Requests refused because of a rate.
+    rate_limited_total: Counter,
     /// Messages read from inboxes for devices that came back.
     catchup_messages_total: Counter,
     /// Duration of a durable journal write, microseconds.

@@ -32,14 +32,27 @@ pub struct TokenBuckets<K> {
 impl<K: Ord + Clone> TokenBuckets<K> {
     /// Buckets of `burst` tokens that fill with `per_second`, for at most `keys_max` keys. None of them is 0.
     pub fn new(burst: u32, per_second: u32, keys_max: usize) -> Self {
-        assert!(per_second > 0, "a bucket lets something through");
+        assert!(per_second > 0, "a bucket fills");
         Self::every(burst, Duration::from_secs(1) / per_second, keys_max)
     }
 
-    /// Buckets of `burst` tokens that get one each `interval`, for at most `keys_max` keys. None of them is 0.
+    /// The same with a token in each `interval`.
     pub fn every(burst: u32, interval: Duration, keys_max: usize) -> Self {
         assert!(burst > 0 && !interval.is_zero() && keys_max > 0, "a bucket lets something through");
         Self { by_key: BTreeMap::new(), by_time: BTreeSet::new(), interval, burst, keys_max }
+    }
+
+    /// Whether [`Self::take`] would give a token of `key` without another key being forgotten for it.
+    ///
+    /// # Errors
+    /// When it may: where the table is full, when the fullest bucket leaves it.
+    pub fn check(&self, key: &K, now: Instant) -> Result<(), RetryAfterMs> {
+        let Some(full_at) = self.by_key.get(key) else {
+            let fullest = self.by_time.first().filter(|_| self.by_key.len() >= self.keys_max);
+            return fullest.map_or(Ok(()), |(full_at, _)| retry_after(full_at.saturating_since(now)));
+        };
+        let full_at = (*full_at).max(now) + self.interval;
+        retry_after(full_at.saturating_since(now).saturating_sub(self.interval * self.burst))
     }
 
     /// Takes `n` tokens of `key`, or none. Cost: logarithmic in the number of keys.
@@ -50,10 +63,7 @@ impl<K: Ord + Clone> TokenBuckets<K> {
         self.forget_full(now);
         let before = self.by_key.get(&key).copied();
         let full_at = before.unwrap_or(now).max(now) + self.interval * n;
-        let excess = full_at.saturating_since(now).saturating_sub(self.interval * self.burst);
-        if !excess.is_zero() {
-            return Err(RetryAfterMs(u32::try_from(excess.as_millis()).unwrap_or(u32::MAX).saturating_add(1)));
-        }
+        retry_after(full_at.saturating_since(now).saturating_sub(self.interval * self.burst))?;
         match before {
             Some(before) => {
                 self.by_time.remove(&(before, key.clone()));
@@ -92,6 +102,14 @@ impl<K: Ord + Clone> TokenBuckets<K> {
             }
         }
     }
+}
+
+/// No wait is no error.
+fn retry_after(wait: Duration) -> Result<(), RetryAfterMs> {
+    if wait.is_zero() {
+        return Ok(());
+    }
+    Err(RetryAfterMs(u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).saturating_add(1)))
 }
 
 /// What limits are counted by: an IPv4 address, or the /64 of an IPv6 address, which one customer has to himself.

@@ -1,4 +1,5 @@
-//! The bytes that a device signs to register, to log in, or to be linked. A signature is good for one nonce on one connection.
+//! The bytes that a device signs to register, to log in, or to be linked. A signature is good for one nonce on one
+//! connection.
 //!
 //! | field | bytes |
 //! |---|---|

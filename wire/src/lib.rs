@@ -9,8 +9,9 @@
 //! | [`code`] | numbered error codes |
 //! | [`limits`] | every limit a client can meet |
 //! | [`version`] | versions, capabilities, and their negotiation |
-//! | [`auth`] | the bytes that a device signs |
+//! | [`auth`] | the bytes that a device signs to get in |
 //! | [`link`] | the codes by which devices are linked |
+//! | [`keys`] | the bytes that a device signs for each of its keys |
 //!
 //! Invariants
 //! - Nothing here allocates more than the bytes it was given plus a constant, and nothing recurses.
@@ -23,6 +24,7 @@ pub mod code;
 pub mod frame;
 pub mod framing;
 pub mod ids;
+pub mod keys;
 pub mod limits;
 pub mod link;
 pub mod version;
@@ -35,3 +37,4 @@ pub mod v1 {
 
 pub use code::Code;
 pub use ids::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+pub use keys::PreKeyId;

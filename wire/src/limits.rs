@@ -39,6 +39,12 @@ pub const HISTORY_PAGE_MAX: u32 = 100;
 pub const HISTORY_PAGE_BYTES_MAX: usize = 96 * 1024;
 /// Users in one presence subscription. Beyond: `TOO_MANY_SUBSCRIPTIONS`.
 pub const PRESENCE_SUBSCRIPTIONS_MAX: usize = 256;
+/// Bytes of each field of a profile. Beyond: `INVALID_ARGUMENT`. A picture lies elsewhere, and is named here.
+pub const PROFILE_FIELD_BYTES_MAX: usize = 512;
+/// One-time keys of a device that the server keeps. Beyond: `INVALID_ARGUMENT`, and none of a request is stored.
+pub const ONE_TIME_KEYS_MAX: usize = 100;
+/// A device that has fewer one-time keys left is told so, with each one that is taken.
+pub const KEYS_LOW_AT: usize = 20;
 /// Milliseconds between heartbeats of a client.
 pub const HEARTBEAT_MS: u32 = 30_000;
 /// Milliseconds without any frame after which a session is dead: two missed heartbeats and a half.

@@ -2,10 +2,10 @@
 
 use columba_wire::{
     DeviceId,
-    limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HISTORY_PAGE_MAX},
+    limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
 };
 
-use crate::limits::CHAT_HISTORY_SHOWN;
+use crate::{limits::CHAT_HISTORY_SHOWN, types::ProfileChange};
 
 /// What `/help` says.
 pub(super) const HELP: &[&str] = &[
@@ -19,6 +19,8 @@ pub(super) const HELP: &[&str] = &[
     "/link CODE     who waits to be linked behind a code; /link CODE yes links it",
     "/rename N NAME give device N another name",
     "/revoke N      end device N: it reads and writes nothing more",
+    "/whois HANDLE  what somebody tells about itself",
+    "/profile name|about [TEXT]  tell something about yourself, or take it back",
     "/me            this account, its server and certificate",
     "/quit          leave; so do Ctrl-C and Ctrl-D",
     "//TEXT         send a line that begins with one /",
@@ -45,6 +47,8 @@ pub(super) enum Command {
         name: String,
     },
     Revoke(DeviceId),
+    Whois(String),
+    Profile(ProfileChange),
     Me,
     Help,
     Quit,
@@ -94,6 +98,8 @@ fn command(text: &str) -> Result<Command, String> {
     match name {
         "with" => handle(Command::With),
         "name" => handle(Command::Name),
+        "whois" => handle(Command::Whois),
+        "profile" => profile(rest).map(Command::Profile),
         "history" => match argument.map_or(Ok(CHAT_HISTORY_SHOWN), str::parse) {
             Ok(count) if (1..=HISTORY_PAGE_MAX).contains(&count) && !more => Ok(Command::History(count)),
             Ok(_) | Err(_) => Err(format!("/history takes a number from 1 to {HISTORY_PAGE_MAX}, or none")),
@@ -133,13 +139,26 @@ fn device(text: &str) -> Result<DeviceId, String> {
 fn link(rest: &str) -> Result<Command, String> {
     let rest = rest.trim();
     let (code, approves) = match rest.rsplit_once(char::is_whitespace) {
-        Some((code, "yes")) => (code, true),
+        Some((code, "yes")) => (code.trim_end(), true),
         Some(_) | None => (rest, false),
     };
     if code.is_empty() {
         return Err("/link needs the code that the new device shows, as in: /link 7KQ2-9XWD".to_owned());
     }
     Ok(Command::Link { code: code.to_owned(), approves })
+}
+
+fn profile(rest: &str) -> Result<ProfileChange, String> {
+    let (field, text) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+    let text = text.trim().to_owned();
+    if text.len() > PROFILE_FIELD_BYTES_MAX {
+        return Err(format!("not stored: it has more than {PROFILE_FIELD_BYTES_MAX} bytes"));
+    }
+    match field {
+        "name" => Ok(ProfileChange { name: Some(text.into()), ..ProfileChange::default() }),
+        "about" => Ok(ProfileChange { about: Some(text.into()), ..ProfileChange::default() }),
+        _ => Err("/profile needs name or about, as in: /profile name Ada".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +170,9 @@ mod tests {
         let two = DeviceId::new(2).unwrap();
         let link = |code: &str, approves| Ok(Some(Command::Link { code: code.to_owned(), approves }));
         let say = |text: &str| Ok(Some(Command::Say(text.to_owned())));
+        let named = |name: &str| {
+            Command::Profile(ProfileChange { name: Some(name.to_owned().into()), ..ProfileChange::default() })
+        };
         let table = [
             ("", Ok(None)),
             (" \t\r", Ok(None)),
@@ -162,6 +184,9 @@ mod tests {
             ("/with bob", Ok(Some(Command::With("bob".to_owned())))),
             ("/with  @bob ", Ok(Some(Command::With("bob".to_owned())))),
             ("/name bob", Ok(Some(Command::Name("bob".to_owned())))),
+            ("/whois @bob", Ok(Some(Command::Whois("bob".to_owned())))),
+            ("/profile name Ada  L. ", Ok(Some(named("Ada  L.")))),
+            ("/profile name", Ok(Some(named("")))),
             ("/history", Ok(Some(Command::History(CHAT_HISTORY_SHOWN)))),
             ("/history 100", Ok(Some(Command::History(100)))),
             ("/who", Ok(Some(Command::Who))),
@@ -183,6 +208,9 @@ mod tests {
             ["/", "/ with bob", "/wiht bob", "/with", "/with bob carol", "/history 0", "/history 101", "/history x"];
         for line in complaints.into_iter().chain([
             "/quit now",
+            "/profile",
+            "/profile nam Ada",
+            "/whois",
             "/me me",
             "/history 1 2",
             "/With bob",
@@ -205,8 +233,8 @@ mod tests {
     #[test]
     fn every_command_is_in_the_help() {
         for name in [
-            "/with", "/history", "/who", "/chats", "/read", "/name", "/devices", "/link", "/rename", "/revoke", "/me",
-            "/quit", "//",
+            "/with", "/history", "/who", "/chats", "/read", "/name", "/devices", "/link", "/rename", "/revoke",
+            "/whois", "/profile", "/me", "/quit", "//",
         ] {
             assert!(HELP.iter().any(|line| line.starts_with(name)), "{name}");
         }

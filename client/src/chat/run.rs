@@ -220,6 +220,14 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
             let result = client.revoke_device(number).await;
             DevicesAnswer::Revoked { number, result }.into()
         }
+        Ask::Whois { handle } => {
+            let result = match client.find_user(&handle).await {
+                Ok(user) => client.user(user).await,
+                Err(error) => Err(error),
+            };
+            Answer::Whois { handle, result }
+        }
+        Ask::SetProfile { change } => Answer::ProfileSet(client.set_profile(change).await),
     }
 }
 

@@ -6,12 +6,14 @@ use columba_wire::{
     ChatId, ClientSeq, Code, DeviceId, MessageSeq, UserId,
     frame::FrameError,
     ids::handle_is_valid,
+    limits::KEYS_LOW_AT,
     v1::{self, ServerFrame, client_frame::Kind as Asked, server_frame::Kind},
 };
 
 use super::{
     Output, Phase, Reply, Session,
     cursor::{Cursor, Verdict},
+    directory::{parse_account, parse_keys, parse_user},
     link::{parse_devices, parse_link_info},
     record::Record,
 };
@@ -43,6 +45,7 @@ impl Session {
             Kind::Welcome(welcome) => {
                 if self.handle_welcome(now, &welcome) {
                     self.tell(Event::Connected { carrier });
+                    self.handle_keys_left(welcome.one_time_keys);
                 }
             }
             Kind::Pong(_) => {}
@@ -83,6 +86,20 @@ impl Session {
                 self.answer(request_id, DeviceId::new(added.device_id).ok().map(Reply::Device));
             }
             Kind::Devices(devices) => self.answer(request_id, parse_devices(devices).map(Reply::Devices)),
+            Kind::User(user) => self.answer(request_id, parse_user(user).map(Reply::Person)),
+            Kind::Account(account) => match parse_account(account) {
+                Some(user) if request_id == 0 => self.tell(Event::AccountChanged(user)),
+                user => self.answer(request_id, user.map(Reply::Person)),
+            },
+            Kind::KeysStored(stored) => self.answer(request_id, Some(Reply::KeysStored(stored.one_time_keys))),
+            Kind::Keys(keys) => self.answer(request_id, parse_keys(&keys).map(Reply::Keys)),
+            Kind::KeysLow(low) => self.handle_keys_left(low.one_time_keys),
+        }
+    }
+
+    fn handle_keys_left(&mut self, one_time_keys: u32) {
+        if usize::try_from(one_time_keys).is_ok_and(|left| left < KEYS_LOW_AT) {
+            self.tell(Event::KeysLow { one_time_keys });
         }
     }
 

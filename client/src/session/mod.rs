@@ -10,6 +10,7 @@
 //! | [`handshake`] | from the connection to the welcome |
 //! | [`link`] | from a code to a device of an account |
 //! | [`answer`] | what the server says in an open session |
+//! | [`directory`] | users and keys: frames and values |
 //!
 //! The driver gives it frames, calls and the time, carries out [`Output`]s, and takes frames with
 //! [`Session::poll_frame`] when the socket has room. Time is what has passed since the driver began.
@@ -24,6 +25,7 @@
 mod answer;
 pub(crate) mod backoff;
 pub(crate) mod cursor;
+pub(crate) mod directory;
 mod handshake;
 mod link;
 pub(crate) mod outbox;
@@ -52,7 +54,8 @@ use self::{
 use crate::{
     error::Error,
     types::{
-        Account, ChatReceipts, Device, Event, Fingerprint, HistoryPage, LinkOffer, LinkRequest, Message, Sent, Unsent,
+        Account, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer, LinkRequest, Message,
+        Sent, Unsent, User,
     },
 };
 
@@ -83,6 +86,9 @@ pub(crate) enum Reply {
     Queued(ClientSeq),
     Sent(Sent),
     User(UserId),
+    Person(User),
+    KeysStored(u32),
+    Keys(Vec<KeyBundle>),
     History(HistoryPage),
     Receipts(ChatReceipts),
     Log(Vec<Message>),

@@ -22,6 +22,8 @@ use crate::{
         decode_row,
         device::Device,
         inbox::{Inbox, InboxChat, parse_entry_key},
+        keys::DeviceKeys,
+        profile::Profile,
         rows::Row,
         user::{LastSeen, User},
     },
@@ -215,9 +217,11 @@ pub(crate) fn key_text(key: &[u8]) -> String {
         (0x20, _) => parse_entry_key(key).map(|(device, position)| format!("inbox of {device} position {position}")),
         (User::KIND, 17) => user(1).map(|user| format!("user {user}")),
         (LastSeen::KIND, 17) => user(1).map(|user| format!("last seen of {user}")),
+        (Profile::KIND, 17) => user(1).map(|user| format!("profile of {user}")),
         (ChatRow::KIND, 17) => chat(1).map(|chat| format!("chat {chat}")),
         (Pending::KIND, 17) => chat(1).map(|chat| format!("pending {chat}")),
         (Device::KIND, 21) => user(1).zip(number(17)).map(|(user, number)| format!("device {user}/{number}")),
+        (DeviceKeys::KIND, 21) => user(1).zip(number(17)).map(|(user, number)| format!("keys of {user}/{number}")),
         (Inbox::KIND, 21) => user(1).zip(number(17)).map(|(user, number)| format!("inbox {user}/{number}")),
         (InboxChat::KIND, 37) => {
             let parts = user(1).zip(number(17)).zip(chat(21));

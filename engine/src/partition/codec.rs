@@ -120,6 +120,10 @@ impl Take {
         self.array()
     }
 
+    pub(crate) fn take_signature(&mut self) -> Result<[u8; 64]> {
+        self.array()
+    }
+
     fn take_len(&mut self) -> Result<usize> {
         let len = self.take_u32()? as usize;
         if len > self.end - self.at {
@@ -167,8 +171,11 @@ impl Take {
 
     pub(crate) fn take_device(&mut self) -> Result<DeviceAddress> {
         let user = self.take_user()?;
-        let device = DeviceId::new(self.take_u32()?).map_err(|_| self.malformed("device 0"))?;
-        Ok(DeviceAddress { user, device })
+        Ok(DeviceAddress { user, device: self.take_device_id()? })
+    }
+
+    pub(crate) fn take_device_id(&mut self) -> Result<DeviceId> {
+        DeviceId::new(self.take_u32()?).map_err(|_| self.malformed("device 0"))
     }
 
     /// A count of items that take at least `item_bytes_min` each: never more than the rest can hold.

@@ -8,10 +8,12 @@
 //! - [`decode_entry`] is total: what a damaged entry holds is an error, never a panic.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
 
 use super::{
     codec::{Put as _, Take},
+    keys::NewKeys,
+    profile::ProfileChange,
     retention::{Retention, put_retention, take_retention},
 };
 use crate::error::{Error, Result};
@@ -119,6 +121,27 @@ pub enum Command {
     },
     /// Ends a device.
     RevokeDevice(DeviceAddress),
+    /// Changes a user's profile.
+    SetProfile {
+        /// By which device.
+        device: DeviceAddress,
+        /// What is new.
+        change: ProfileChange,
+    },
+    /// Stores public keys of a device. Their signatures are good.
+    PutKeys {
+        /// Whose.
+        device: DeviceAddress,
+        /// The keys.
+        keys: NewKeys,
+    },
+    /// Takes keys of a user's devices, for somebody who wants to begin sessions with them.
+    TakeKeys {
+        /// Whose.
+        user: UserId,
+        /// Of these, ascending: the devices that the user had when it was proposed.
+        devices: Vec<DeviceId>,
+    },
 }
 
 /// How far a member of a chat is.
@@ -167,6 +190,9 @@ const ADVANCE: u8 = 12;
 const ADD_DEVICE: u8 = 26;
 const RENAME_DEVICE: u8 = 27;
 const REVOKE_DEVICE: u8 = 28;
+const SET_PROFILE: u8 = 23;
+const PUT_KEYS: u8 = 29;
+const TAKE_KEYS: u8 = 30;
 
 impl Command {
     /// Appends the command to an entry.
@@ -187,6 +213,9 @@ impl Command {
             Self::AppendInbox(items) => 16 + 52 * items.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
+            Self::SetProfile { change, .. } => 32 + change.encoded_bytes_max(),
+            Self::PutKeys { keys, .. } => 32 + keys.encoded_bytes_max(),
+            Self::TakeKeys { devices, .. } => 32 + 4 * devices.len(),
             Self::ClaimHandle { .. }
             | Self::ConfirmHandle { .. }
             | Self::MarkRead { .. }
@@ -213,6 +242,9 @@ impl Command {
             Self::AddDevice { .. } => ADD_DEVICE,
             Self::RenameDevice { .. } => RENAME_DEVICE,
             Self::RevokeDevice(_) => REVOKE_DEVICE,
+            Self::SetProfile { .. } => SET_PROFILE,
+            Self::PutKeys { .. } => PUT_KEYS,
+            Self::TakeKeys { .. } => TAKE_KEYS,
         }
     }
 
@@ -297,6 +329,19 @@ impl Command {
                 out.put_bytes(name.as_bytes());
             }
             Self::RevokeDevice(device) => out.put_device(*device),
+            Self::SetProfile { device, change } => {
+                out.put_device(*device);
+                change.put(out);
+            }
+            Self::PutKeys { device, keys } => {
+                out.put_device(*device);
+                keys.put(out);
+            }
+            Self::TakeKeys { user, devices } => {
+                out.put_user(*user);
+                out.put_u32(u32::try_from(devices.len()).expect("bounded"));
+                devices.iter().for_each(|device| out.put_u32(device.get()));
+            }
         }
     }
 
@@ -376,6 +421,14 @@ impl Command {
             },
             RENAME_DEVICE => Self::RenameDevice { device: take.take_device()?, name: take.take_string()? },
             REVOKE_DEVICE => Self::RevokeDevice(take.take_device()?),
+            SET_PROFILE => Self::SetProfile { device: take.take_device()?, change: ProfileChange::take(take)? },
+            PUT_KEYS => Self::PutKeys { device: take.take_device()?, keys: NewKeys::take(take)? },
+            TAKE_KEYS => {
+                let user = take.take_user()?;
+                let count = take.take_count(4)?;
+                let devices = (0..count).map(|_| take.take_device_id()).collect::<Result<_>>()?;
+                Self::TakeKeys { user, devices }
+            }
             _ => return Err(Error::Malformed { what: "command", reason: "its kind is unknown" }),
         })
     }
@@ -412,12 +465,13 @@ fn count_commands(mut entry: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use columba_wire::{
-        DeviceId,
+        PreKeyId,
         limits::{DEVICE_NAME_BYTES_MAX, HANDLE_BYTES_MAX},
     };
     use proptest::prelude::*;
 
     use super::*;
+    use crate::partition::keys::{IdentityKey, PreKey};
 
     #[test]
     fn commands_survive_the_log() {
@@ -456,6 +510,25 @@ mod tests {
             Command::AddDevice { user, key: [8; 32], name: "c".repeat(DEVICE_NAME_BYTES_MAX), time_ms: 7 },
             Command::RenameDevice { device, name: "d".repeat(DEVICE_NAME_BYTES_MAX) },
             Command::RevokeDevice(device),
+            Command::SetProfile { device, change: ProfileChange::default() },
+            Command::SetProfile {
+                device,
+                change: ProfileChange {
+                    name: Some(Bytes::from_static(b"Ada")),
+                    about: None,
+                    picture: Some(Bytes::new()),
+                },
+            },
+            Command::PutKeys { device, keys: NewKeys::default() },
+            Command::PutKeys {
+                device,
+                keys: NewKeys {
+                    identity: Some(IdentityKey { key: [1; 32], signature: [2; 64] }),
+                    fallback: Some(PreKey { id: PreKeyId::new(u64::MAX), key: [3; 32], signature: [4; 64] }),
+                    one_time: vec![PreKey { id: PreKeyId::new(1), key: [5; 32], signature: [6; 64] }; 3],
+                },
+            },
+            Command::TakeKeys { user, devices: vec![DeviceId::FIRST, DeviceId::new(7).unwrap()] },
         ];
         let mut entry = Vec::new();
         for command in &commands {

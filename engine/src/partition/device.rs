@@ -12,6 +12,7 @@ use super::{
     State,
     codec::{Put as _, Take},
     effect::{Effect, Effects, Outcome},
+    keys::DeviceKeys,
     rows::{Layer, Row, RowMap},
     user::User,
 };
@@ -112,6 +113,7 @@ impl State {
         if !planted::is(Planted::RevokedStays) {
             *self.edit::<Device>(device) = None;
         }
+        self.active.insert::<DeviceKeys>(device, None);
         self.close_inbox(device);
         effects.effects.push(Effect::Devices { user, devices, revoked: Some(number) });
         Outcome::Done

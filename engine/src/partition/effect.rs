@@ -8,6 +8,7 @@
 
 use columba_wire::{ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId};
 
+use super::keys::KeyBundle;
 pub use crate::message::StoredMessage;
 
 /// The answer to one command.
@@ -28,6 +29,10 @@ pub enum Outcome {
         /// Whether it was there already.
         duplicate: bool,
     },
+    /// The keys are stored: so many one-time keys are left.
+    KeysStored(u32),
+    /// Keys of each device that has some, in the order of the question.
+    Keys(Vec<KeyBundle>),
     /// Not carried out; nothing was changed.
     Refused(Code),
 }
@@ -91,6 +96,18 @@ pub enum Effect {
         devices: Vec<DeviceId>,
         /// The one that is no more, if one was revoked.
         revoked: Option<DeviceId>,
+    },
+    /// A user's account is another now: tell the user's other devices.
+    UserChanged {
+        /// Who has changed it.
+        by: DeviceAddress,
+    },
+    /// A one-time key was taken, and few are left: tell the device.
+    KeysLow {
+        /// Whose keys.
+        device: DeviceAddress,
+        /// How many are left.
+        left: u32,
     },
 }
 

@@ -20,7 +20,9 @@ use super::{
     chat::{ChatRow, Pending},
     device::Device,
     inbox::{Inbox, InboxChat, encode_entry, entry_key},
+    keys::DeviceKeys,
     living,
+    profile::Profile,
     retention::Settings,
     rows::{Layer, Row, file_key},
     sharded::ShardedMap,
@@ -356,6 +358,8 @@ async fn write_all_rows<D: Disk>(layer: &Layer, writer: &mut FlushWriter<D>) -> 
     write_rows::<Handle, D>(layer, writer).await?;
     write_rows::<Device, D>(layer, writer).await?;
     write_rows::<LastSeen, D>(layer, writer).await?;
+    write_rows::<Profile, D>(layer, writer).await?;
+    write_rows::<DeviceKeys, D>(layer, writer).await?;
     write_rows::<ChatRow, D>(layer, writer).await?;
     write_rows::<Pending, D>(layer, writer).await?;
     write_rows::<Inbox, D>(layer, writer).await?;

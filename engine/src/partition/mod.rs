@@ -11,6 +11,7 @@
 //! | [`retention`] | how long messages are kept, which are dead |
 //! | [`user`] | users, handles, last seen |
 //! | [`device`] | devices of a user |
+//! | [`profile`], [`keys`] | what users tell about themselves; the key directory |
 //! | `rows`, `messages`, `codec`, `bits` | typed rows in layers; message runs; byte forms |
 //! | `sharded` | the hash map under all of them |
 //! | `store` | loading and reading: the state over its tree |
@@ -35,8 +36,10 @@ pub mod device;
 pub mod effect;
 mod flush;
 pub mod inbox;
+pub mod keys;
 mod living;
 mod messages;
+pub mod profile;
 pub mod receipt;
 pub mod retention;
 pub(crate) mod rows;
@@ -54,6 +57,7 @@ use self::{
     device::Device,
     effect::{Effects, Outcome},
     inbox::{Inbox, InboxChat},
+    profile::Profile,
     retention::Settings,
     rows::{Layer, Row},
     user::{Handle, HandleKey, LastSeen, User},
@@ -167,6 +171,9 @@ impl State {
             }
             Command::RenameDevice { device, name } => self.apply_rename_device(device, name),
             Command::RevokeDevice(device) => self.apply_revoke_device(device, effects),
+            Command::SetProfile { device, change } => self.apply_set_profile(device, change, effects),
+            Command::PutKeys { device, keys } => self.apply_put_keys(device, keys),
+            Command::TakeKeys { user, devices } => self.apply_take_keys(user, &devices, effects),
         }
     }
 
@@ -228,6 +235,12 @@ impl State {
                     self.want::<LastSeen>(*user, RowKey::LastSeen, missing);
                 }
             }
+            Command::SetProfile { device, .. } => {
+                self.want::<User>(device.user, RowKey::User, missing);
+                self.want::<Profile>(device.user, RowKey::Profile, missing);
+            }
+            Command::PutKeys { device, .. } => self.want_keys(device.user, &[device.device], missing),
+            Command::TakeKeys { user, devices } => self.want_keys(*user, devices, missing),
             Command::SetRetention { chat: None, .. } | Command::Expire { .. } => {}
         }
     }
@@ -246,6 +259,8 @@ enum RowKey {
     Handle(HandleKey),
     Device(DeviceAddress),
     LastSeen(UserId),
+    Profile(UserId),
+    DeviceKeys(DeviceAddress),
     Chat(columba_wire::ChatId),
     Inbox(DeviceAddress),
     InboxChat((DeviceAddress, columba_wire::ChatId)),

@@ -9,6 +9,8 @@
 //! | 0x31 | length 1, handle 32 | [`super::user::Handle`] |
 //! | 0x32 | user 16, device 4 | [`super::device::Device`] |
 //! | 0x33 | user 16 | [`super::user::LastSeen`] |
+//! | 0x34 | user 16 | [`super::profile::Profile`] |
+//! | 0x39 | user 16, device 4 | [`super::keys::DeviceKeys`] |
 //! | 0x40 | chat 16 | [`super::chat::Chat`], with its members and senders |
 //! | 0x43 | chat 16 | [`super::chat::Pending`] |
 //! | 0x50 | user 16, device 4 | [`super::inbox::Inbox`] |
@@ -28,7 +30,9 @@ use super::{
     chat::{ChatRow, Pending},
     device::Device,
     inbox::{INBOX_ENTRY_KIND, Inbox, InboxChat, InboxEntries, decode_entry_row, encode_entry},
+    keys::DeviceKeys,
     messages::Messages,
+    profile::Profile,
     sharded::ShardedMap,
     user::{Handle, LastSeen, User},
 };
@@ -79,6 +83,8 @@ pub(crate) struct Layer {
     pub(crate) handles: RowMap<Handle>,
     pub(crate) devices: RowMap<Device>,
     pub(crate) last_seen: RowMap<LastSeen>,
+    pub(crate) profiles: RowMap<Profile>,
+    pub(crate) device_keys: RowMap<DeviceKeys>,
     pub(crate) chats: RowMap<ChatRow>,
     pub(crate) pending: RowMap<Pending>,
     pub(crate) inboxes: RowMap<Inbox>,
@@ -94,6 +100,8 @@ impl Layer {
             + self.handles.len()
             + self.devices.len()
             + self.last_seen.len()
+            + self.profiles.len()
+            + self.device_keys.len()
             + self.chats.len()
             + self.pending.len()
             + self.inboxes.len()
@@ -109,6 +117,8 @@ impl Layer {
             + flat_bytes::<Handle>(self)
             + flat_bytes::<Device>(self)
             + flat_bytes::<LastSeen>(self)
+            + flat_bytes::<Profile>(self)
+            + flat_bytes::<DeviceKeys>(self)
             + flat_bytes::<ChatRow>(self)
             + flat_bytes::<Pending>(self)
             + flat_bytes::<Inbox>(self)
@@ -149,6 +159,8 @@ impl Layer {
         self.absorb_rows::<Handle>(newer.handles);
         self.absorb_rows::<Device>(newer.devices);
         self.absorb_rows::<LastSeen>(newer.last_seen);
+        self.absorb_rows::<Profile>(newer.profiles);
+        self.absorb_rows::<DeviceKeys>(newer.device_keys);
         self.absorb_rows::<ChatRow>(newer.chats);
         self.absorb_rows::<Pending>(newer.pending);
         self.absorb_rows::<Inbox>(newer.inboxes);
@@ -194,6 +206,8 @@ pub fn decode_row(key: &[u8], value: Bytes) -> Result<DecodedRow> {
         Handle::KIND => of::<Handle>(value),
         Device::KIND => of::<Device>(value),
         LastSeen::KIND => of::<LastSeen>(value),
+        Profile::KIND => of::<Profile>(value),
+        DeviceKeys::KIND => of::<DeviceKeys>(value),
         ChatRow::KIND => of::<ChatRow>(value),
         Pending::KIND => of::<Pending>(value),
         Inbox::KIND => of::<Inbox>(value),

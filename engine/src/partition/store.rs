@@ -21,6 +21,8 @@ use super::{
     device::Device,
     effect::{Effects, StoredMessage},
     inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, encode_entry, entry_key, parse_entry_key},
+    keys::DeviceKeys,
+    profile::Profile,
     receipt::Member,
     retention::Settings,
     rows::{Layer, Row, file_key},
@@ -461,6 +463,30 @@ impl<D: Disk> Partition<D> {
         self.load::<LastSeen>(user).await
     }
 
+    /// What a user tells about itself, where it ever did.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn profile(&self, user: UserId) -> Result<Option<Profile>> {
+        self.load::<Profile>(user).await
+    }
+
+    /// The keys of a device, where it ever stored some.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn device_keys(&self, device: DeviceAddress) -> Result<Option<DeviceKeys>> {
+        self.load::<DeviceKeys>(device).await
+    }
+
+    /// How many one-time keys of a device are left.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn one_time_keys(&self, device: DeviceAddress) -> Result<u32> {
+        self.look::<DeviceKeys, _>(device, |row| row.map_or(0, DeviceKeys::left)).await
+    }
+
     /// The chats whose fan-out has work to do: what a new leader resumes.
     ///
     /// # Errors
@@ -545,6 +571,8 @@ impl<D: Disk> Partition<D> {
             RowKey::Handle(key) => self.look::<Handle, _>(key, |_| ()).await,
             RowKey::Device(key) => self.look::<Device, _>(key, |_| ()).await,
             RowKey::LastSeen(key) => self.look::<LastSeen, _>(key, |_| ()).await,
+            RowKey::Profile(key) => self.look::<Profile, _>(key, |_| ()).await,
+            RowKey::DeviceKeys(key) => self.look::<DeviceKeys, _>(key, |_| ()).await,
             RowKey::Chat(key) => self.look::<ChatRow, _>(key, |_| ()).await,
             RowKey::Inbox(key) => self.look::<Inbox, _>(key, |_| ()).await,
             RowKey::InboxChat(key) => self.look::<InboxChat, _>(key, |_| ()).await,
@@ -615,6 +643,8 @@ fn collect_rows(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
     of::<Handle>(layer, rows);
     of::<Device>(layer, rows);
     of::<LastSeen>(layer, rows);
+    of::<Profile>(layer, rows);
+    of::<DeviceKeys>(layer, rows);
     of::<ChatRow>(layer, rows);
     of::<Pending>(layer, rows);
     of::<Inbox>(layer, rows);

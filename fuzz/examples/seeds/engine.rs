@@ -16,6 +16,8 @@ use columba_engine::{
         Partition,
         command::{Command, InboxAppend, Progress},
         effect::Effects,
+        keys::{IdentityKey, NewKeys, PreKey},
+        profile::ProfileChange,
         retention::Retention,
     },
     table::{
@@ -30,7 +32,7 @@ use columba_engine::{
 };
 
 use columba_fuzz::{MESSAGE_BLOCK_PLACE, row_key_bytes};
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, PreKeyId, UserId};
 
 use crate::Seed;
 
@@ -137,6 +139,8 @@ async fn rows() -> Result<Vec<Seed>> {
         Command::AddDevice { user: users[0], key: [8; 32], name: "laptop".to_owned(), time_ms },
         Command::RevokeDevice(devices[0]),
         Command::SetLastSeen(vec![(users[0], 6)]),
+        Command::SetProfile { device: devices[0], change: profile() },
+        Command::PutKeys { device: devices[0], keys: keys() },
         Command::AppendInbox(vec![InboxAppend { device: devices[1], chat, from: MessageSeq::new(1), to: seq }]),
     ];
     for n in 1..=100 {
@@ -197,6 +201,9 @@ fn entries() -> Vec<Seed> {
         Command::AddDevice { user, key: device_key, name: "laptop".to_owned(), time_ms },
         Command::RenameDevice { device, name: "old laptop".to_owned() },
         Command::RevokeDevice(device),
+        Command::SetProfile { device, change: profile() },
+        Command::PutKeys { device, keys: keys() },
+        Command::TakeKeys { user, devices: vec![DeviceId::FIRST; 2] },
     ];
     let mut all = Vec::new();
     let mut seeds = Vec::new();
@@ -208,6 +215,17 @@ fn entries() -> Vec<Seed> {
     }
     seeds.push(Seed { target: "entry", name: "all".to_owned(), bytes: all });
     seeds
+}
+
+fn profile() -> ProfileChange {
+    let (name, about) = (Bytes::from_static(b"Ada"), Bytes::from_static(b"counts"));
+    ProfileChange { name: Some(name), about: Some(about), picture: None }
+}
+
+fn keys() -> NewKeys {
+    let key = |id| PreKey { id: PreKeyId::new(id), key: [7; 32], signature: [9; 64] };
+    let identity = Some(IdentityKey { key: [7; 32], signature: [9; 64] });
+    NewKeys { identity, fallback: Some(key(300)), one_time: vec![key(1), key(2)] }
 }
 
 /// A block of some chats with two senders each. One message has an empty body, and between two a seq is missing.
@@ -247,7 +265,7 @@ async fn manifest() -> Result<Vec<u8>> {
     for n in 1..4 {
         let extra = Bytes::from_static(b"extra");
         let meta = TreeMeta { applied: LogIndex::new(n.into()), applied_term: Term::new(1), extra };
-        tree.flush(meta, async |writer| {
+        tree.flush(meta, async move |writer| {
             writer.inbox(&[n; 20], b"value").await?;
             writer.state(&[n; 17], Some(b"value")).await
         })

@@ -5,11 +5,12 @@ use columba_wire::{
     frame::encode,
     framing::encode_framed,
     v1::{
-        Ack, ApproveLink, BeginLink, Bye, Challenge, ChannelBinding, ClientFrame, Deliver, Device, DeviceAdded,
-        Devices, Done, Error, FindUser, GetDevices, GetHistory, GetLink, GetReceipts, Goaway, Hello, History, LinkCode,
-        LinkInfo, Linked, Login, Ping, Pong, Presence, Read, Receipt, Receipts, Register, Registered, Registration,
-        RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SubscribePresence, Synced, UserFound, Welcome,
-        client_frame, server_frame,
+        Account, Ack, ApproveLink, BeginLink, Bye, Challenge, ChannelBinding, ClientFrame, Deliver, Device,
+        DeviceAdded, Devices, Done, Error, FindUser, GetAccount, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts,
+        GetUser, Goaway, Hello, History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo, Linked, Login, Ping,
+        Pong, PreKey, Presence, Profile, PutKeys, Read, Receipt, Receipts, Register, Registered, Registration,
+        RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SetProfile, SubscribePresence, Synced, User, UserFound,
+        Welcome, client_frame, server_frame,
     },
 };
 
@@ -20,6 +21,7 @@ const ID: Bytes = Bytes::from_static(b"0123456789abcdef");
 const OTHER: Bytes = Bytes::from_static(b"fedcba9876543210");
 const KEY: Bytes = Bytes::from_static(&[7; 32]);
 const SIGNATURE: Bytes = Bytes::from_static(&[9; 64]);
+const PRE_KEY: PreKey = PreKey { id: 300, key: KEY, signature: SIGNATURE };
 
 /// Seeds of the targets `frame` and `framing`.
 pub(crate) fn seeds() -> Vec<Seed> {
@@ -76,6 +78,20 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::ApproveLink(ApproveLink { code: "7KQ29XWD".to_owned(), device_key: KEY, name: "laptop".to_owned() }),
         Kind::RenameDevice(RenameDevice { device_id: 2, name: "old laptop".to_owned() }),
         Kind::RevokeDevice(RevokeDevice { device_id: 2 }),
+        Kind::GetUser(GetUser { user_id: OTHER }),
+        Kind::GetAccount(GetAccount {}),
+        Kind::SetProfile(SetProfile {
+            name: Some(Bytes::from_static(b"Ada")),
+            about: None,
+            picture: Some(Bytes::new()),
+        }),
+        Kind::PutKeys(PutKeys {
+            identity_key: KEY,
+            identity_signature: SIGNATURE,
+            fallback: Some(PRE_KEY),
+            one_time: vec![PRE_KEY; 2],
+        }),
+        Kind::GetKeys(GetKeys { user_id: OTHER, device_ids: vec![1, 2] }),
     ]
 }
 
@@ -88,6 +104,16 @@ fn server_kinds() -> Vec<server_frame::Kind> {
         sender_device: 1,
         time_ms: TIME_MS,
         body: Bytes::from_static(b"good morning"),
+    };
+    let profile =
+        Profile { name: Bytes::from_static(b"Ada"), about: Bytes::from_static(b"counts"), ..Profile::default() };
+    let bundle = KeyBundle {
+        device_id: 1,
+        device_key: KEY,
+        identity_key: KEY,
+        identity_signature: SIGNATURE,
+        pre_key: Some(PRE_KEY),
+        one_time: true,
     };
     let receipt = Receipt { chat_id: ID, user_id: OTHER, delivered_seq: 12, read_seq: 11 };
     vec![
@@ -129,5 +155,15 @@ fn server_kinds() -> Vec<server_frame::Kind> {
         }),
         Kind::LinkInfo(LinkInfo { device_key: KEY, name: "laptop".to_owned(), agent: "seed/1".to_owned() }),
         Kind::DeviceAdded(DeviceAdded { device_id: 2 }),
+        Kind::User(User {
+            user_id: OTHER,
+            handle: "bob".to_owned(),
+            profile: Some(profile.clone()),
+            profile_version: 1,
+        }),
+        Kind::Account(Account { user_id: ID, handle: "ada".to_owned(), profile: Some(profile), profile_version: 300 }),
+        Kind::KeysStored(KeysStored { one_time_keys: 100 }),
+        Kind::Keys(Keys { user_id: OTHER, bundles: vec![bundle] }),
+        Kind::KeysLow(KeysLow { one_time_keys: 19 }),
     ]
 }

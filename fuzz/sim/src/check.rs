@@ -6,6 +6,7 @@
 //! | [`order_is_dense`] | a chat's seqs are 1, 2, 3 ... without gaps, and each is one message |
 //! | [`nothing_is_stored_twice`] | a message that was sent again has one place |
 //! | [`receipts_are_true`] | a tick says no more than what the other side has |
+//! | [`keys_are_given_once`] | a one-time key is in one answer, and was uploaded |
 //! | [`clients_saw_nothing_odd`] | no answer contradicted an earlier one |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ pub fn all(clients: &[Client]) -> Vec<String> {
     broken.extend(order_is_dense(clients));
     broken.extend(nothing_is_stored_twice(clients));
     broken.extend(receipts_are_true(clients));
+    broken.extend(keys_are_given_once(clients));
     broken
 }
 
@@ -127,6 +129,24 @@ pub fn receipts_are_true(clients: &[Client]) -> Vec<String> {
             let has = clients.iter().filter(|peer| user_of(peer) == Some(*user)).map(has).max();
             if let Some(has) = has.filter(|has| delivered > has || read > has) {
                 broken.push(format!("{} was told {delivered}/{read} of {user}, who has {has}", client.handle));
+            }
+        }
+    }
+    broken
+}
+
+/// A one-time key is in one answer, and its device has uploaded it.
+pub fn keys_are_given_once(clients: &[Client]) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut given = BTreeMap::new();
+    for client in clients {
+        for (device, id) in &client.keys.taken {
+            if let Some(before) = given.insert((*device, *id), &client.handle) {
+                broken.push(format!("{before} and {} were given the one-time key {id} of {device}", client.handle));
+            }
+            let owner = clients.iter().find(|owner| owner.address == Some(*device));
+            if owner.is_some_and(|owner| *id > owner.keys.last) {
+                broken.push(format!("{} was given the key {id} of {device}, which does not exist", client.handle));
             }
         }
     }

@@ -5,6 +5,8 @@
 //! survives the node's crashes: it is another machine. A second device of a user asks for a link code instead of
 //! registering.
 
+mod keys;
+
 use core::task::{Context, Poll, Waker};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,6 +20,7 @@ use columba_wire::{
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 
+pub use self::keys::Keys;
 use crate::world::{SimSession, World};
 
 /// A message that the node has acknowledged, as the sender remembers it.
@@ -84,6 +87,8 @@ pub struct Client {
     pub link: Option<Link>,
     /// The devices whose revocation this one has asked for, and the node has confirmed.
     pub revoked_others: Vec<u32>,
+    /// Its keys, and those that it was given.
+    pub keys: Keys,
 }
 
 /// A device that is linked to a user.
@@ -130,6 +135,7 @@ impl Client {
             refused_no_space: 0,
             acknowledges: true,
             is_synced: false,
+            keys: Keys::default(),
             link: None,
             revoked_others: Vec::new(),
         }
@@ -350,6 +356,8 @@ impl Client {
             Kind::Synced(_) => self.is_synced = true,
             Kind::Error(error) => self.handle_error(request_id, &error),
             Kind::Goaway(goaway) if goaway.code == Code::Revoked.number() => self.handle_revoked(),
+            Kind::KeysStored(_) => self.handle_keys_stored(),
+            Kind::Keys(keys) => self.handle_keys(&keys),
             Kind::Goaway(_) => {}
             Kind::Done(_) => {
                 let revoked = request_id.checked_sub(REVOKE).and_then(|device| u32::try_from(device).ok());
@@ -362,7 +370,10 @@ impl Client {
             | Kind::History(_)
             | Kind::Receipts(_)
             | Kind::UserFound(_)
-            | Kind::Presence(_) => {}
+            | Kind::Presence(_)
+            | Kind::User(_)
+            | Kind::Account(_)
+            | Kind::KeysLow(_) => {}
         }
     }
 
@@ -459,6 +470,9 @@ impl Client {
         let code = Code::from_number(error.code).unwrap_or(Code::Internal);
         if code == Code::NoSpace {
             self.refused_no_space += 1;
+        }
+        if request_id == keys::PUT && self.stage == Stage::Open {
+            return self.handle_upload_refused(code);
         }
         if let Some(client_seq) = request_id.checked_sub(1000) {
             // What `resend_old` sends may be older than the node remembers by then; it is known to be stored.

@@ -1,7 +1,7 @@
 //! A scripted workload with a crash at every single disk operation.
 //!
 //! The script registers users, sends while both are there and while one is away, flushes, lets inboxes fill and empty,
-//! and shuts nothing down: each operation on the disk in turn is the last one before the lights go out.
+//! gives out keys, and shuts nothing down: each operation on the disk in turn is the last one before the lights go out.
 
 use core::time::Duration;
 
@@ -25,7 +25,11 @@ pub(crate) fn script(disk: &SimDisk, clients: &mut [Client]) -> Result<(), Stop>
         client.connect(&world, 0);
     }
     pump(&mut world, clients, 8)?;
+    clients[1].put_keys(4);
     for n in 0..12 {
+        if n % 4 == 3 {
+            take_keys(clients, 0, 1);
+        }
         say(clients, 0, 1, n);
         say(clients, 1, 0, n);
         pump(&mut world, clients, 2)?;
@@ -48,6 +52,7 @@ pub(crate) fn script(disk: &SimDisk, clients: &mut [Client]) -> Result<(), Stop>
         say(clients, 1, 2, n);
         pump(&mut world, clients, 1)?;
         if n % 6 == 0 {
+            take_keys(clients, 2, 1);
             flush(&mut world, clients)?;
         }
     }
@@ -58,6 +63,12 @@ fn say(clients: &mut [Client], from: usize, to: usize, n: u32) {
     if let Some(address) = clients[to].address {
         let body = Bytes::from(format!("{from}>{to}:{n}:{}", "x".repeat(700)));
         clients[from].send(address.user, body);
+    }
+}
+
+fn take_keys(clients: &mut [Client], by: usize, of: usize) {
+    if let Some(address) = clients[of].address {
+        clients[by].take_keys(address.user);
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Coverage {
     pub inbox_entries: u64,
     /// Retries that were recognised.
     pub duplicates: u64,
+    /// One-time keys given to clients.
+    pub keys: u64,
     /// What the disk did.
     pub disk: FaultCounts,
     /// Virtual time, milliseconds.
@@ -63,6 +65,8 @@ struct Simulation {
     seed: u64,
     rng: Rng,
     devices_rng: Rng,
+    /// For keys alone: a seed does the same with messages as without them.
+    keys_rng: Rng,
     clock: ManualClock,
     layout: Layout,
     clients: Vec<Client>,
@@ -94,6 +98,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
     let layout = Layout { cores: 1 + u16::from(rng.one_in(2)), retention, ..Layout::SMALL };
     let mut simulation = Simulation {
         seed,
+        keys_rng: Rng::from_seed(!seed),
         clock: World::new_clock(),
         layout,
         clients,
@@ -252,6 +257,7 @@ impl Simulation {
             }
         }
         self.step_devices(world);
+        self.keys();
         world.run()?;
         self.drain(world)?;
         self.note_devices();
@@ -302,6 +308,20 @@ impl Simulation {
             self.clients[n].receive(64);
         }
         world.run()
+    }
+
+    fn keys(&mut self) {
+        if !self.keys_rng.one_in(4) {
+            return;
+        }
+        let clients = self.clients.len() as u64;
+        let [who, of] = [(); 2].map(|()| usize::try_from(self.keys_rng.below(clients)).expect("an index"));
+        if self.keys_rng.one_in(4) {
+            let count = self.keys_rng.below(12);
+            self.clients[who].put_keys(count);
+        } else if let Some(address) = self.clients[of].address {
+            self.clients[who].take_keys(address.user);
+        }
     }
 
     fn send(&mut self, who: usize) {
@@ -381,6 +401,7 @@ impl Simulation {
         self.count(&world);
         for client in &self.clients {
             self.coverage.acknowledged += client.acknowledged.len() as u64;
+            self.coverage.keys += client.keys.taken.len() as u64;
             self.coverage.no_space += client.refused_no_space;
             self.coverage.received += client.received.values().map(|chat| chat.messages.len() as u64).sum::<u64>();
         }
@@ -410,6 +431,7 @@ impl Simulation {
             }
         };
         for client in &self.clients {
+            client.keys.taken.iter().for_each(|(_, id)| mix(&id.to_le_bytes()));
             for message in &client.acknowledged {
                 mix(&message.seq.to_le_bytes());
                 mix(&message.body);

@@ -98,6 +98,11 @@ impl Proposals {
 pub(crate) fn refusal(outcome: &Outcome) -> Option<Code> {
     match outcome {
         Outcome::Refused(code) => Some(*code),
-        Outcome::Done | Outcome::Claimed(_) | Outcome::DeviceAdded(_) | Outcome::Sent { .. } => None,
+        Outcome::Done
+        | Outcome::Claimed(_)
+        | Outcome::DeviceAdded(_)
+        | Outcome::Sent { .. }
+        | Outcome::KeysStored(_)
+        | Outcome::Keys(_) => None,
     }
 }

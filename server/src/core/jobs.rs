@@ -1,6 +1,10 @@
 //! What must wait: admission of new chats, reads for members that are behind, login and registration, questions between
 //! cores, catch-up. What concerns devices and their links is in `devices`.
 //!
+//! | module | what it holds |
+//! |---|---|
+//! | [`people`], [`keys`] | accounts and the key directory |
+//!
 //! Invariants
 //! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts
 //!   too, so the bound is above the sessions of a core.
@@ -8,6 +12,8 @@
 //! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
 
 mod devices;
+mod keys;
+mod people;
 
 use core::{future::poll_fn, task::Poll};
 use std::rc::Rc;
@@ -28,7 +34,7 @@ use super::{
     Core,
     host::Waiter,
     message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket, UserMessage},
-    state::{Job, Verdict, Wait, deliver_frame, id_bytes, send_command},
+    state::{Admitted, Job, Verdict, Wait, deliver_frame, id_bytes, send_command},
 };
 use crate::{
     core::limits::{HISTORY_STEPS_MAX, JOBS_MAX},
@@ -79,22 +85,33 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Job::Login(session, request_id, attempt) => {
                 let address = attempt.address;
                 let verdict = match self.ask_user(address.user, Ask::Device(address)).await {
-                    Answer::Device(device) if attempt.is_signed_by(device.as_ref()) => Some(address),
+                    Answer::Device(device) if attempt.is_signed_by(device.as_ref()) => {
+                        Some(self.admitted(address).await)
+                    }
                     _ => None,
                 };
                 self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Login(verdict)));
             }
             Job::Register(session, request_id, registration) => {
-                let outcome = self.register(registration).await;
-                if outcome.is_ok() {
-                    self.metrics.registrations_total.add(1);
-                }
+                let outcome = match self.register(registration).await {
+                    Ok(address) => {
+                        self.metrics.registrations_total.add(1);
+                        Ok(self.admitted(address).await)
+                    }
+                    Err(code) => Err(code),
+                };
                 self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Registered(outcome)));
             }
             Job::BeginLink(session, request_id, device) => self.begin_link(session, request_id, device).await,
             Job::ApproveLink(session, request_id, approval) => self.approve_link(session, request_id, approval).await,
             Job::Subscribe(session, request_id, users) => self.subscribe(session, request_id, users).await,
+            Job::TellAccount(by) => self.tell_account(by).await,
         }
+    }
+
+    /// What a session of the device begins with.
+    async fn admitted(&self, device: DeviceAddress) -> Admitted {
+        Admitted { device, one_time_keys: self.count_keys(device).await }
     }
 
     fn owned(&self, id: impl FnOnce(&Self) -> PartitionId) -> columba_engine::partition::Partition<D> {
@@ -415,10 +432,14 @@ impl<D: Disk, C: Clock> Core<D, C> {
             (Ask::Devices(user, _), _) => self.core_of(|core| core.state.borrow().router.user(*user)),
             (Ask::Link(code, _), _) => self.state.borrow().router.link(*code),
             (_, Some(chat)) => self.core_of(|core| core.state.borrow().router.chat(chat)),
+            (Ask::People(user, _) | Ask::Keys(user, _), _) => {
+                self.core_of(|core| core.state.borrow().router.user(*user))
+            }
             _ => self.core_of(|core| core.state.borrow().router.handle(&handle)),
         };
         let kind = match (self.ask(to, ask).await, chat) {
             (Answer::Done, _) => Kind::Done(v1::Done {}),
+            (Answer::Reply(kind), _) => kind,
             (Answer::Handle(Some(user)), _) => {
                 Kind::UserFound(v1::UserFound { user_id: id_bytes(user.as_bytes()), handle })
             }
@@ -530,6 +551,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             Ask::Devices(user, ask) => self.answer_devices(user, ask).await,
             Ask::Link(code, ask) => self.answer_link(code, ask),
+            Ask::People(user, ask) => self.answer_people(user, ask).await,
+            Ask::Keys(user, ask) => self.answer_keys(user, ask).await,
         }
     }
 

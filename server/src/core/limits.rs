@@ -28,7 +28,8 @@ pub const HISTORY_STEPS_MAX: usize = 8;
 pub const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
 /// Logins and registrations of one address in a burst.
 pub const LOGIN_BURST: u32 = 60;
-/// Logins and registrations of one address, per second after the burst. Loopback is exempt.
+/// Logins and registrations of one address, per second after the burst. Loopback is exempt, unless the configuration
+/// says otherwise.
 pub const LOGINS_PER_SECOND: u32 = 5;
 /// Link codes begun by one address, and looked at by one user, in a burst. A code has 40 bits: so nobody finds one by
 /// trying.
@@ -37,8 +38,16 @@ pub const LINK_BURST: u32 = 6;
 pub const LINK_EVERY: Duration = Duration::from_secs(20);
 /// Link codes of a core. Beyond: the oldest is forgotten.
 pub const LINKS_MAX: usize = 4_096;
-/// Addresses, and users, whose rate is remembered.
+/// Keys whose rate is remembered in one table: addresses, users.
 pub const RATE_KEYS_MAX: usize = 100_000;
+/// Takes of one user's keys by one other user in a burst: a few reinstalled devices. Beyond: `RATE_LIMITED`.
+pub const KEYS_TARGET_BURST: u32 = 6;
+/// How often such a take comes back.
+pub const KEYS_TARGET_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Takes of keys by one user in a burst, of all users of a core together. Beyond: `RATE_LIMITED`.
+pub const KEYS_ASKER_BURST: u32 = 60;
+/// How often such a take comes back.
+pub const KEYS_ASKER_EVERY: Duration = Duration::from_secs(60);
 /// Memory of a core for memtables and caches where nothing else is said, bytes.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 /// How often message files are looked through for those that every device has.

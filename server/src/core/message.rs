@@ -3,6 +3,8 @@
 //! Hot paths (send, deliver, acknowledge, progress, push) are messages without an answer; everything else is an [`Ask`]
 //! that some job awaits the [`Answer`] of.
 
+mod directory;
+
 use bytes::Bytes;
 use columba_engine::{
     ids::CoreId,
@@ -14,6 +16,7 @@ use columba_wire::{
     v1::{self, server_frame::Kind},
 };
 
+pub use self::directory::{KeysAsk, PeopleAsk};
 use super::links::{NewDevice, Waiting};
 
 /// A session on its core. Never reused while the node runs.
@@ -223,6 +226,10 @@ pub enum Ask {
         /// Up to here.
         seq: MessageSeq,
     },
+    /// About a user's account.
+    People(UserId, PeopleAsk),
+    /// About a user's keys.
+    Keys(UserId, KeysAsk),
     /// About the devices of a user.
     Devices(UserId, DevicesAsk),
     /// About a link code.
@@ -275,6 +282,10 @@ pub enum Answer {
     Refused(Code),
     /// Carried out.
     Done,
+    /// What the client is told.
+    Reply(Kind),
+    /// So many.
+    Count(u32),
     /// The handle belongs to this user.
     Claimed(UserId),
     /// Who has the handle.

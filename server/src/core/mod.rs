@@ -8,7 +8,8 @@
 //! | `host` | proposals of a partition and who waits for them |
 //! | `state` | everything of a core that changes without waiting: one borrow, no await |
 //! | `commit` | the commit loop: propose, one durable write, apply, answer |
-//! | `jobs` | what must wait: reads, registration, login, catch-up |
+//! | `jobs` | what must wait: reads, registration, login, catch-up, people and keys |
+//! | `key_limits` | how fast one-time keys may be taken |
 //! | `background` | flush, merge, journal upkeep |
 //! | [`ring`], [`runtime`] | (D) rings between cores; the thread with its reactor |
 //!
@@ -24,6 +25,7 @@ mod background;
 mod commit;
 mod host;
 mod jobs;
+mod key_limits;
 pub mod limits;
 pub mod links;
 pub mod message;
@@ -54,6 +56,7 @@ use columba_wire::{
     v1::{ClientFrame, ServerFrame},
 };
 
+pub(crate) use self::state::Admitted;
 use self::{
     message::{CoreMessage, SessionId, SessionRef},
     router::Router,
@@ -86,6 +89,8 @@ pub struct CoreOptions {
     pub segment_bytes: u64,
     /// Who may register.
     pub registration: Rc<RegistrationPolicy>,
+    /// Whether rates are limited for clients on this machine as well.
+    pub limits_loopback: bool,
     /// How long messages are kept, in chats that say nothing themselves.
     pub retention: Retention,
     /// Memory for memtables and caches, bytes.
@@ -109,6 +114,7 @@ impl CoreOptions {
             seed: 0,
             segment_bytes: SEGMENT_BYTES,
             registration: Rc::new(RegistrationPolicy::open_to_loopback()),
+            limits_loopback: false,
             retention: Retention::default(),
             memory_bytes: limits::MEMORY_BYTES_DEFAULT,
             scrub_bytes_per_second: limits::SCRUB_BYTES_PER_SECOND,

@@ -141,6 +141,7 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
     options.seed = u64::from_le_bytes(seed);
     options.registration = Rc::new(setup.config.registration.clone());
     options.retention = setup.config.retention;
+    options.limits_loopback = setup.config.limits_loopback;
     options.memory_bytes = setup.config.memory_bytes.unwrap_or(options.memory_bytes);
     options.window_ms = setup.config.window_ms;
     options.scrub_bytes_per_second = setup.config.scrub_bytes_per_second;

@@ -5,6 +5,7 @@
 //! - Methods here never wait; a call takes its time from [`CoreState::set_time`].
 //! - Messages that a core sends itself are handled in order, before [`CoreState::settle`] returns.
 
+mod directory;
 mod proposals;
 mod routing;
 mod sessions;
@@ -36,6 +37,7 @@ use columba_wire::{ChatId, Code, DeviceAddress, UserId, link::LinkCode, v1};
 use super::{
     CoreOptions, TIMEOUT_MAX,
     host::Proposals,
+    key_limits::KeyLimits,
     limits::{LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX},
     links::{Links, NewDevice},
     message::{Answer, Ask, CoreMessage, Registration, SendRequest, SessionId, SessionRef, Ticket},
@@ -88,6 +90,8 @@ pub(crate) enum Job {
     BeginLink(SessionId, u64, NewDevice),
     /// Approve a link, and reply.
     ApproveLink(SessionId, u64, Approval),
+    /// Tell a user's devices that this one has changed the account.
+    TellAccount(DeviceAddress),
 }
 
 struct Slot {
@@ -112,6 +116,8 @@ pub(crate) struct CoreState<D: Disk> {
     registration: Rc<RegistrationPolicy>,
     logins: TokenBuckets<IpAddr>,
     pub(crate) links: Links,
+    key_limits: KeyLimits,
+    limits_loopback: bool,
     pub(crate) groups: CoreGroups,
     partitions: BTreeMap<PartitionId, Partition<D>>,
     /// Partitions that have applied all that the journal held at the start.
@@ -179,6 +185,8 @@ impl<D: Disk> CoreState<D> {
             registration: Rc::clone(&options.registration),
             logins: TokenBuckets::new(LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX),
             links: Links::default(),
+            key_limits: KeyLimits::default(),
+            limits_loopback: options.limits_loopback,
             groups,
             partitions,
             caught_up: BTreeSet::new(),
@@ -269,12 +277,20 @@ impl<D: Disk> CoreState<D> {
 
 /// The verdict on an attempt to get in.
 pub(crate) enum Verdict {
-    Login(Option<DeviceAddress>),
-    Registered(Result<DeviceAddress, Code>),
+    Login(Option<Admitted>),
+    Registered(Result<Admitted, Code>),
     /// Not yet: where it waits to be linked.
     LinkCode(Result<LinkCode, Code>),
     /// With its user's handle.
     Linked(DeviceAddress, String),
+}
+
+/// A device whose session is open now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) device: DeviceAddress,
+    /// One-time keys that it has left.
+    pub(crate) one_time_keys: u32,
 }
 
 fn wake_slot(slot: &mut Slot) {

@@ -513,10 +513,13 @@ impl Live {
 
     /// The user's sessions.
     pub(crate) fn sessions(&self, user: UserId) -> Vec<SessionRef> {
-        self.users
-            .get(&user)
-            .map(|user| user.sessions.values().map(|device| device.session).collect())
-            .unwrap_or_default()
+        self.sessions_by_device(user).into_iter().map(|(_, session)| session).collect()
+    }
+
+    /// The sessions of a user, each with its device.
+    pub(crate) fn sessions_by_device(&self, user: UserId) -> Vec<(DeviceId, SessionRef)> {
+        let sessions = self.users.get(&user).map(|user| &user.sessions);
+        sessions.into_iter().flatten().map(|(device, live)| (*device, live.session)).collect()
     }
 
     /// Looks at devices that had time to acknowledge and did not.

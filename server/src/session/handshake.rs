@@ -22,7 +22,7 @@ use columba_wire::{
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::SessionEnv;
-use crate::core::{PeerInfo, links::NewDevice, message::Registration};
+use crate::core::{Admitted, PeerInfo, links::NewDevice, message::Registration};
 
 /// A connection that is not logged in.
 pub(crate) struct Handshake {
@@ -60,7 +60,8 @@ impl LoginAttempt {
     }
 }
 
-fn verify(key: &[u8; 32], signed: &[u8], signature: &[u8; 64]) -> bool {
+/// Whether `signature` is the key's of `signed`, strictly.
+pub(crate) fn verify(key: &[u8; 32], signed: &[u8], signature: &[u8; 64]) -> bool {
     VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(signed, &Signature::from_bytes(signature)).is_ok())
 }
 
@@ -100,7 +101,12 @@ impl Handshake {
             | Request::GetLink(_)
             | Request::ApproveLink(_)
             | Request::RenameDevice(_)
-            | Request::RevokeDevice(_) => Step::Fail(Code::Unexpected, "log in first"),
+            | Request::RevokeDevice(_)
+            | Request::GetUser(_)
+            | Request::GetAccount(_)
+            | Request::SetProfile(_)
+            | Request::PutKeys(_)
+            | Request::GetKeys(_) => Step::Fail(Code::Unexpected, "log in first"),
         }
     }
 
@@ -234,7 +240,8 @@ impl Handshake {
 }
 
 /// The welcome of a device.
-pub(crate) fn welcome(address: DeviceAddress, wall: WallTime) -> v1::Welcome {
+pub(crate) fn welcome(admitted: Admitted, wall: WallTime) -> v1::Welcome {
+    let Admitted { device: address, one_time_keys } = admitted;
     v1::Welcome {
         user_id: bytes::Bytes::copy_from_slice(address.user.as_bytes()),
         device_id: address.device.get(),
@@ -242,5 +249,6 @@ pub(crate) fn welcome(address: DeviceAddress, wall: WallTime) -> v1::Welcome {
         heartbeat_ms: HEARTBEAT_MS,
         sends_in_flight_max: u32::try_from(SENDS_IN_FLIGHT_MAX).expect("a small number"),
         unacked_max: u32::try_from(UNACKED_MAX).expect("a small number"),
+        one_time_keys,
     }
 }

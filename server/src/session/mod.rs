@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`handshake`] | hello, challenge, registration and login: what a stranger may do |
 //! | [`devices`] | what it may ask about its user's devices |
+//! | `people`, `keys` | requests about accounts and keys |
 //! | [`outbox`] | frames to write, bounded, with the stall clock |
 //!
 //! Catch-up is a job of the core ([`crate::core`], "sync"), since it waits for the disk.
@@ -16,7 +17,9 @@
 
 mod devices;
 pub mod handshake;
+mod keys;
 pub mod outbox;
+mod people;
 
 use core::time::Duration;
 
@@ -38,7 +41,7 @@ use self::{handshake::Handshake, outbox::Outbox};
 use crate::{
     core::limits::REQUESTS_IN_FLIGHT_MAX,
     core::{
-        Output, PeerInfo,
+        Admitted, Output, PeerInfo,
         links::NewDevice,
         message::{Ask, ChatMessage, DevicesAsk, Registration, SendRequest, SessionMessage, SessionRef, UserMessage},
     },
@@ -69,6 +72,8 @@ pub(crate) enum SessionOutput {
 pub(crate) struct Session {
     me: SessionRef,
     state: State,
+    /// Whether rates are limited for it.
+    limited: bool,
     pub(crate) outbox: Outbox,
     sends_in_flight: usize,
     requests_in_flight: usize,
@@ -85,10 +90,11 @@ enum State {
 }
 
 impl Session {
-    pub(crate) fn new(me: SessionRef, peer: PeerInfo, now: Instant) -> Self {
+    pub(crate) fn new(me: SessionRef, peer: PeerInfo, limited: bool, now: Instant) -> Self {
         Self {
             me,
             state: State::Handshake(Handshake::new(peer)),
+            limited,
             outbox: Outbox::default(),
             sends_in_flight: 0,
             requests_in_flight: 0,
@@ -245,6 +251,11 @@ impl Session {
             }
             Request::RenameDevice(rename) => self.ask(request_id, devices::rename(me.user, rename)?, out),
             Request::RevokeDevice(revoke) => self.ask(request_id, devices::revoke(me.user, &revoke)?, out),
+            Request::GetUser(get) => self.ask(request_id, people::get_user(&get)?, out),
+            Request::GetAccount(v1::GetAccount {}) => self.ask(request_id, people::get_account(me), out),
+            Request::SetProfile(set) => self.ask(request_id, people::set_profile(me, set)?, out),
+            Request::PutKeys(put) => self.ask(request_id, keys::put_keys(me, &put)?, out),
+            Request::GetKeys(get) => self.ask(request_id, keys::get_keys(me, &get, self.limited)?, out),
             Request::Ping(v1::Ping {}) => {
                 self.outbox.push(request_id, Kind::Pong(v1::Pong { server_time_ms: wall.as_millis() }));
             }
@@ -302,38 +313,39 @@ impl Session {
     pub(crate) fn handle_login(
         &mut self,
         request_id: u64,
-        accepted: Option<DeviceAddress>,
+        accepted: Option<Admitted>,
         wall: WallTime,
     ) -> Option<DeviceAddress> {
         let State::Handshake(handshake) = &mut self.state else {
             return None;
         };
-        let Some(address) = accepted else {
+        let Some(admitted) = accepted else {
             let step = handshake.handle_failure(Code::Unauthenticated);
             self.carry_out(request_id, step, &mut Vec::new());
             return None;
         };
-        self.outbox.push(request_id, Kind::Welcome(handshake::welcome(address, wall)));
-        self.state = State::Open(address);
-        Some(address)
+        self.outbox.push(request_id, Kind::Welcome(handshake::welcome(admitted, wall)));
+        self.state = State::Open(admitted.device);
+        Some(admitted.device)
     }
 
     /// The verdict on a registration. Returns the device where it is accepted.
     pub(crate) fn handle_registered(
         &mut self,
         request_id: u64,
-        outcome: Result<DeviceAddress, Code>,
+        outcome: Result<Admitted, Code>,
         wall: WallTime,
     ) -> Option<DeviceAddress> {
         let State::Handshake(handshake) = &mut self.state else {
             return None;
         };
         match outcome {
-            Ok(address) => {
+            Ok(admitted) => {
+                let address = admitted.device;
                 let user_id = Bytes::copy_from_slice(address.user.as_bytes());
                 let registered = v1::Registered { user_id, device_id: address.device.get() };
                 self.outbox.push(request_id, Kind::Registered(registered));
-                self.outbox.push(0, Kind::Welcome(handshake::welcome(address, wall)));
+                self.outbox.push(0, Kind::Welcome(handshake::welcome(admitted, wall)));
                 self.state = State::Open(address);
                 Some(address)
             }
@@ -379,7 +391,8 @@ impl Session {
         }
         let user_id = Bytes::copy_from_slice(address.user.as_bytes());
         self.outbox.push(0, Kind::Linked(v1::Linked { user_id, device_id: address.device.get(), handle }));
-        self.outbox.push(0, Kind::Welcome(handshake::welcome(address, wall)));
+        let admitted = Admitted { device: address, one_time_keys: 0 };
+        self.outbox.push(0, Kind::Welcome(handshake::welcome(admitted, wall)));
         self.state = State::Open(address);
         self.last_frame_at = now;
         Some(address)

@@ -234,7 +234,9 @@ impl Talk {
             | Event::Synced
             | Event::Receipt(_)
             | Event::Linked(_)
-            | Event::Presence(_) => {}
+            | Event::Presence(_)
+            | Event::AccountChanged(_)
+            | Event::KeysLow { .. } => {}
         }
     }
 

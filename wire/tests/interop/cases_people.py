@@ -1,4 +1,4 @@
-"""Finding users, and presence: PROTOCOL.md, section 10."""
+"""Finding users, profiles and presence: PROTOCOL.md, section 10."""
 
 import time
 
@@ -14,6 +14,23 @@ async def find_user(world):
     found = await alice.request(p.FindUser(handle=handle), "user_found")
     assert (found.user_id, found.handle) == (bob.device.user_id, handle), found
     await refused("UNKNOWN_USER", alice.request(p.FindUser(handle="nobody-here"), "user_found"))
+
+
+@case()
+async def profiles(world):
+    alice, bob = await world.alice_and_bob()
+    get = p.GetUser(user_id=alice.device.user_id)
+    blank = await bob.request(get, "user")
+    assert (blank.handle, blank.profile_version) == (alice.device.handle, 0), blank
+    await alice.request(p.SetProfile(name="Alice".encode(), about=b"here"), "done")
+    await alice.request(p.SetProfile(about=b""), "done")
+    user, account = await bob.request(get, "user"), await alice.request(p.GetAccount(), "account")
+    assert (user.profile.name, user.profile.about, user.profile_version) == (b"Alice", b"", 2), user
+    assert (account.profile, account.profile_version) == (user.profile, 2), account
+    assert account.user_id == user.user_id == alice.device.user_id and account.handle == user.handle
+    long = p.SetProfile(picture=bytes(p.PROFILE_FIELD_BYTES_MAX + 1))
+    await refused("INVALID_ARGUMENT", alice.request(long, "done"))
+    await refused("UNKNOWN_USER", alice.request(p.GetUser(user_id=bytes(16)), "user"))
 
 
 @case()

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from grpc_tools import protoc
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -19,7 +20,16 @@ if protoc.main(["protoc", f"-I{PROTO}", f"--python_out={_generated.name}", *_sou
     sys.exit("the schema does not compile")
 sys.path.insert(0, _generated.name)
 
-from columba.v1 import chat_pb2, device_pb2, frame_pb2, presence_pb2, session_pb2, sync_pb2  # noqa: E402
+from columba.v1 import (  # noqa: E402
+    chat_pb2,
+    device_pb2,
+    frame_pb2,
+    keys_pb2,
+    people_pb2,
+    presence_pb2,
+    session_pb2,
+    sync_pb2,
+)
 
 Ack, Deliver, FindUser, GetReceipts = chat_pb2.Ack, chat_pb2.Deliver, chat_pb2.FindUser, chat_pb2.GetReceipts
 Read, Send = chat_pb2.Read, chat_pb2.Send
@@ -34,11 +44,14 @@ Bye, Hello, Login, Ping, Register = (
 GetHistory = sync_pb2.GetHistory
 ApproveLink, BeginLink, GetDevices = device_pb2.ApproveLink, device_pb2.BeginLink, device_pb2.GetDevices
 GetLink, RenameDevice, RevokeDevice = device_pb2.GetLink, device_pb2.RenameDevice, device_pb2.RevokeDevice
+GetAccount, GetUser, SetProfile = people_pb2.GetAccount, people_pb2.GetUser, people_pb2.SetProfile
+GetKeys, PreKey, PutKeys = keys_pb2.GetKeys, keys_pb2.PreKey, keys_pb2.PutKeys
 SubscribePresence = presence_pb2.SubscribePresence
 
 BINDING_NONE, BINDING_TLS_EXPORTER, BINDING_SERVER_CERTIFICATE = 0, 1, 2
 REGISTRATION_OPEN = 1
 FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, BODY_BYTES_MAX = 131072, 8192, 65536
+PROFILE_FIELD_BYTES_MAX, ONE_TIME_KEYS_MAX, KEYS_LOW_AT = 512, 100, 20
 DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX = 64, 100, 98304, 256
 DEVICES_MAX, DEVICE_NAME_BYTES_MAX = 8, 64
 
@@ -85,6 +98,17 @@ def register_bytes(nonce: bytes, binding: int, data: bytes, device_key: bytes, h
 def link_bytes(nonce: bytes, binding: int, data: bytes, device_key: bytes, name: str) -> bytes:
     """Section 4: what a device that wants to be linked signs."""
     return b"columba/1 link\0" + nonce + bytes([binding]) + data + device_key + name.encode()
+
+
+def identity_key_bytes(user_id: bytes, device_id: int, key: bytes) -> bytes:
+    """Section 18: what the signature of an identity key covers."""
+    return b"columba/1 identity key\0" + user_id + device_id.to_bytes(4, "big") + key
+
+
+def pre_key_bytes(kind: str, user_id: bytes, device_id: int, key_id: int, key: bytes) -> bytes:
+    """Section 18: what the signature of a pre-key covers; the kind is "fallback" or "one-time"."""
+    context = f"columba/1 {kind} key\0".encode()
+    return context + user_id + device_id.to_bytes(4, "big") + key_id.to_bytes(8, "big") + key
 
 
 def record(frame: bytes) -> bytes:
@@ -153,6 +177,22 @@ class Device:
         """A signed wish to be linked, for a nonce."""
         signature = self.key.sign(link_bytes(nonce, binding, data, self.public_key, name))
         return BeginLink(device_key=self.public_key, name=name, binding=binding, signature=signature)
+
+    def pre_key(self, kind: str, key_id: int) -> "PreKey":
+        """A signed pre-key. What it would decrypt with is not kept: nothing is encrypted here."""
+        key = X25519PrivateKey.generate().public_key().public_bytes_raw()
+        signature = self.key.sign(pre_key_bytes(kind, self.user_id, self.device_id, key_id, key))
+        return PreKey(id=key_id, key=key, signature=signature)
+
+    def put_keys(self, fallback: int, one_time) -> "PutKeys":
+        """A signed identity key, a fallback, and one-time keys."""
+        key = X25519PrivateKey.generate().public_key().public_bytes_raw()
+        return PutKeys(
+            identity_key=key,
+            identity_signature=self.key.sign(identity_key_bytes(self.user_id, self.device_id, key)),
+            fallback=self.pre_key("fallback", fallback),
+            one_time=[self.pre_key("one-time", key_id) for key_id in one_time],
+        )
 
     def next_client_seq(self) -> int:
         """A number for a new message."""

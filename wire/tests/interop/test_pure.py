@@ -38,6 +38,17 @@ class Pure(unittest.TestCase):
         link = self.device.begin_link(nonce, 2, data, "laptop")
         self.assertEqual(link.signature, self.v["link.server_certificate.signature"])
 
+    def test_signed_keys(self):
+        user, key = self.v["user.a"], self.v["keys.x25519"]
+        signed = {
+            "identity": p.identity_key_bytes(user, 1, key),
+            "fallback": p.pre_key_bytes("fallback", user, 1, 7, key),
+            "one_time": p.pre_key_bytes("one-time", user, 1, 7, key),
+        }
+        for name, data in signed.items():
+            self.assertEqual(data, self.v[f"keys.{name}.bytes"])
+            self.assertEqual(self.device.key.sign(data), self.v[f"keys.{name}.signature"])
+
     def test_frames(self):
         hello = p.client_frame(1, p.Hello(versions=[1], agent="example/1"))
         self.assertEqual(hello, self.v["frame.hello"])
@@ -70,7 +81,8 @@ class Pure(unittest.TestCase):
         limits = ("FRAME_BYTES_MAX", "FRAME_BYTES_UNAUTHENTICATED_MAX", "BODY_BYTES_MAX", "DEDUP_WINDOW")
         pages = ("HISTORY_PAGE_MAX", "HISTORY_PAGE_BYTES_MAX", "PRESENCE_SUBSCRIPTIONS_MAX")
         devices = ("DEVICES_MAX", "DEVICE_NAME_BYTES_MAX")
-        for name in limits + pages + devices:
+        people = ("PROFILE_FIELD_BYTES_MAX", "ONE_TIME_KEYS_MAX", "KEYS_LOW_AT")
+        for name in limits + pages + devices + people:
             self.assertIn(f"| `{name}` | {getattr(p, name)} |", text)
 
 

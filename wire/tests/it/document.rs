@@ -4,13 +4,15 @@ use columba_wire::{Code, limits};
 
 pub(crate) const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 const LIMITS_SOURCE: &str = include_str!("../../src/limits.rs");
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 8] = [
     include_str!("../../proto/columba/v1/frame.proto"),
     include_str!("../../proto/columba/v1/session.proto"),
     include_str!("../../proto/columba/v1/chat.proto"),
     include_str!("../../proto/columba/v1/sync.proto"),
     include_str!("../../proto/columba/v1/presence.proto"),
     include_str!("../../proto/columba/v1/device.proto"),
+    include_str!("../../proto/columba/v1/people.proto"),
+    include_str!("../../proto/columba/v1/keys.proto"),
 ];
 
 /// The cells of the table rows of a section.
@@ -68,6 +70,9 @@ fn every_limit_is_documented_with_its_value() {
         HISTORY_PAGE_MAX,
         HISTORY_PAGE_BYTES_MAX,
         PRESENCE_SUBSCRIPTIONS_MAX,
+        PROFILE_FIELD_BYTES_MAX,
+        ONE_TIME_KEYS_MAX,
+        KEYS_LOW_AT,
         HEARTBEAT_MS,
         HEARTBEAT_DEADLINE_MS,
         TLS_HANDSHAKE_MS_MAX,

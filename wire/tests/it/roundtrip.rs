@@ -8,7 +8,7 @@ use columba_wire::{
     limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX},
     v1::{self, ClientFrame, ServerFrame, client_frame, server_frame},
 };
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 
 fn id() -> impl Strategy<Value = Bytes> + Clone {
     any::<[u8; 16]>().prop_map(|id| Bytes::copy_from_slice(&id))
@@ -48,6 +48,18 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let rename = (any::<u32>(), ".{0,16}")
         .prop_map(|(device_id, name)| Kind::RenameDevice(v1::RenameDevice { device_id, name }));
     let revoke = any::<u32>().prop_map(|device_id| Kind::RevokeDevice(v1::RevokeDevice { device_id }));
+    let pre_key =
+        (any::<u64>(), bytes(40), bytes(70)).prop_map(|(id, key, signature)| v1::PreKey { id, key, signature }).boxed();
+    let put_keys = (bytes(40), bytes(70), option::of(pre_key.clone()), vec(pre_key, 0..5)).prop_map(
+        |(identity_key, identity_signature, fallback, one_time)| {
+            Kind::PutKeys(v1::PutKeys { identity_key, identity_signature, fallback, one_time })
+        },
+    );
+    let get_keys = (id(), vec(any::<u32>(), 0..5))
+        .prop_map(|(user_id, device_ids)| Kind::GetKeys(v1::GetKeys { user_id, device_ids }));
+    let get_user = id().prop_map(|user_id| Kind::GetUser(v1::GetUser { user_id }));
+    let set_profile = (option::of(bytes(40)), option::of(bytes(40)), option::of(bytes(40)))
+        .prop_map(|(name, about, picture)| Kind::SetProfile(v1::SetProfile { name, about, picture }));
     let kind = prop_oneof![
         hello,
         register,
@@ -67,6 +79,11 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         receipts,
         find,
         presence,
+        get_user,
+        Just(Kind::GetAccount(v1::GetAccount {})),
+        set_profile,
+        put_keys,
+        get_keys,
     ];
     (any::<u64>(), kind).prop_map(|(request_id, kind)| ClientFrame { request_id, kind: Some(kind) })
 }
@@ -125,6 +142,31 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     let link_info = (bytes(40), ".{0,16}", ".{0,64}")
         .prop_map(|(device_key, name, agent)| Kind::LinkInfo(v1::LinkInfo { device_key, name, agent }));
     let added = any::<u32>().prop_map(|device_id| Kind::DeviceAdded(v1::DeviceAdded { device_id }));
+    let pre_key =
+        (any::<u64>(), bytes(40), bytes(70)).prop_map(|(id, key, signature)| v1::PreKey { id, key, signature });
+    let bundle = (any::<u32>(), bytes(40), bytes(40), bytes(70), option::of(pre_key), any::<bool>()).prop_map(
+        |(device_id, device_key, identity_key, identity_signature, pre_key, one_time)| v1::KeyBundle {
+            device_id,
+            device_key,
+            identity_key,
+            identity_signature,
+            pre_key,
+            one_time,
+        },
+    );
+    let keys = (id(), vec(bundle, 0..4)).prop_map(|(user_id, bundles)| Kind::Keys(v1::Keys { user_id, bundles }));
+    let profile = (bytes(40), bytes(40), bytes(40))
+        .prop_map(|(name, about, picture)| v1::Profile { name, about, picture })
+        .boxed();
+    let user = (id(), ".{0,40}", option::of(profile.clone()), any::<u32>()).prop_map(
+        |(user_id, handle, profile, profile_version)| {
+            Kind::User(v1::User { user_id, handle, profile, profile_version })
+        },
+    );
+    let account =
+        (id(), ".{0,40}", option::of(profile), any::<u32>()).prop_map(|(user_id, handle, profile, profile_version)| {
+            Kind::Account(v1::Account { user_id, handle, profile, profile_version })
+        });
     let kind = prop_oneof![
         link_code,
         linked,
@@ -139,6 +181,11 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         history,
         receipts,
         presence,
+        user,
+        account,
+        keys,
+        any::<u32>().prop_map(|one_time_keys| Kind::KeysStored(v1::KeysStored { one_time_keys })),
+        any::<u32>().prop_map(|one_time_keys| Kind::KeysLow(v1::KeysLow { one_time_keys })),
         Just(Kind::Synced(v1::Synced {})),
         Just(Kind::Done(v1::Done {})),
     ];

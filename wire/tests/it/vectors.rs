@@ -2,10 +2,11 @@
 
 use bytes::{Bytes, BytesMut};
 use columba_wire::{
-    ChatId, DeviceAddress, DeviceId, UserId,
+    ChatId, DeviceAddress, DeviceId, PreKeyId, UserId,
     auth::{Binding, link_bytes, login_bytes, register_bytes},
     frame::{decode_client, decode_server, encode},
     framing::{Deframer, encode_framed},
+    keys::{PreKeyKind, identity_key_bytes, pre_key_bytes},
     v1::{ClientFrame, Deliver, Hello, ServerFrame, client_frame, server_frame},
 };
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -75,6 +76,22 @@ fn signatures_match_the_published_vectors() {
     let signed = link_bytes(&nonce, &certificate, &device_key, "laptop");
     check("link.server_certificate.bytes", &signed);
     check("link.server_certificate.signature", &key.sign(&signed).to_bytes());
+}
+
+#[test]
+fn signed_keys_match_the_published_vectors() {
+    let device = SigningKey::from_bytes(&counted(0));
+    let address = DeviceAddress { user: users().0, device: DeviceId::FIRST };
+    let (key, id) = (counted(96), PreKeyId::new(7));
+    check("keys.x25519", &key);
+    for (name, signed) in [
+        ("identity", identity_key_bytes(address, &key)),
+        ("fallback", pre_key_bytes(PreKeyKind::Fallback, address, id, &key)),
+        ("one_time", pre_key_bytes(PreKeyKind::OneTime, address, id, &key)),
+    ] {
+        check(&format!("keys.{name}.bytes"), &signed);
+        check(&format!("keys.{name}.signature"), &device.sign(&signed).to_bytes());
+    }
 }
 
 #[test]

@@ -34,6 +34,8 @@ impl View {
             Answer::Read { chat, seq, result } => self.handle_read(chat, seq, result.is_ok()),
             Answer::Watching => {}
             Answer::Devices(answer) => self.handle_devices_answer(answer),
+            Answer::Whois { handle, result } => self.handle_whois(&handle, result),
+            Answer::ProfileSet(result) => self.handle_profile_set(result),
         }
     }
 

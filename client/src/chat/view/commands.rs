@@ -44,6 +44,8 @@ impl View {
             Command::Link { code, approves } => self.link(code, approves),
             Command::Rename { number, name } => self.ask(Ask::Rename { number, name }),
             Command::Revoke(number) => self.ask(Ask::Revoke { number }),
+            Command::Whois(handle) => self.whois(handle),
+            Command::Profile(change) => self.set_profile(change),
             Command::Me => self.ask(Ask::Certificate),
             Command::Help => HELP.iter().for_each(|line| self.notice((*line).to_owned())),
             Command::Quit => self.leaving = Some(Leaving::Quit),
@@ -182,7 +184,7 @@ impl View {
         self.trouble("nobody is chosen: /with HANDLE first".to_owned());
     }
 
-    fn not_a_handle(&mut self, text: &str) {
+    pub(super) fn not_a_handle(&mut self, text: &str) {
         let text = printable(text.as_bytes());
         self.trouble(format!("{text} is no handle: 3 to 32 of a-z 0-9 _ . -, first a letter or digit"));
     }

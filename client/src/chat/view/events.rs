@@ -42,6 +42,9 @@ impl View {
             Event::Linked(account) => self.handle_linked(account),
             Event::LinkFailed { reason } => self.handle_link_failed(&reason),
             Event::Revoked => self.trouble("this device was revoked from another one".to_owned()),
+            Event::AccountChanged(user) => self.handle_account_changed(&user),
+            // There is no encryption here that needs them.
+            Event::KeysLow { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@
 //! | [`commands`] | what the user typed |
 //! | [`devices`] | the account's devices |
 //! | [`events`] | what the client tells |
+//! | [`people`] | profiles |
 //! | [`answers`] | what became of requests |
 //!
 //! Invariants
@@ -17,6 +18,7 @@ mod answers;
 mod commands;
 mod devices;
 mod events;
+mod people;
 #[cfg(test)]
 mod tests;
 
@@ -34,7 +36,9 @@ use super::{
 use crate::{
     error::{Error, Result},
     limits::{CHAT_DRAIN_TIMEOUT, CHAT_QUIT_TIMEOUT},
-    types::{Account, Carrier, ChatReceipts, Fingerprint, HistoryPage, LinkRequest, Message, Unsent},
+    types::{
+        Account, Carrier, ChatReceipts, Fingerprint, HistoryPage, LinkRequest, Message, ProfileChange, Unsent, User,
+    },
 };
 
 /// A line to print.
@@ -82,6 +86,8 @@ pub(super) enum Ask {
     Devices,
     Rename { number: DeviceId, name: String },
     Revoke { number: DeviceId },
+    Whois { handle: String },
+    SetProfile { change: ProfileChange },
 }
 
 impl Ask {
@@ -100,7 +106,9 @@ impl Ask {
             | Self::ApproveLink { .. }
             | Self::Devices
             | Self::Rename { .. }
-            | Self::Revoke { .. } => false,
+            | Self::Revoke { .. }
+            | Self::Whois { .. }
+            | Self::SetProfile { .. } => false,
         }
     }
 }
@@ -127,6 +135,8 @@ pub(super) enum Answer {
     Read { chat: ChatId, seq: MessageSeq, result: Result<()> },
     Watching,
     Devices(DevicesAnswer),
+    Whois { handle: String, result: Result<User> },
+    ProfileSet(Result<()>),
 }
 
 /// A line of standard input, or its end.

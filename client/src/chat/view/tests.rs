@@ -3,7 +3,7 @@
 use columba_wire::{ClientSeq, Code, DeviceId};
 
 use super::*;
-use crate::types::{Device, Event, LinkOffer, Presence, Receipt, Sent};
+use crate::types::{Device, Event, LinkOffer, Presence, Profile, Receipt, Sent};
 
 const ADA: UserId = UserId::from_bytes([0xad; 16]);
 const BOB: UserId = UserId::from_bytes([0xb0; 16]);
@@ -554,4 +554,30 @@ fn devices_are_listed_named_and_revoked() {
     assert_eq!(ada.said(), ["-> revoke 2", "! device 2 was not revoked: refused: NO_SPACE"]);
     ada.event(Event::Revoked);
     assert_eq!(ada.said(), ["! this device was revoked from another one"]);
+}
+
+#[test]
+fn what_people_tell_about_themselves_is_shown_with_care() {
+    let mut ada = Try::with_bob();
+    ada.typed("/whois carol");
+    ada.typed("/profile name Ada");
+    let change = ProfileChange { name: Some("Ada".into()), ..ProfileChange::default() };
+    let set = format!("-> {:?}", Ask::SetProfile { change });
+    assert_eq!(ada.said(), [r#"-> Whois { handle: "carol" }"#.to_owned(), set]);
+    let profile = Profile { name: "Carol\u{1b}[2J".into(), ..Profile::default() };
+    let carol = User { user: CAROL, handle: "carol".to_owned(), profile, profile_version: 1 };
+    ada.answer(Answer::Whois { handle: "carol".to_owned(), result: Ok(carol.clone()) });
+    ada.answer(Answer::ProfileSet(Ok(())));
+    ada.answer(Answer::ProfileSet(Err(Error::TimedOut(Duration::from_secs(1)))));
+    ada.answer(Answer::Whois { handle: "dave".to_owned(), result: Err(refused(Code::UnknownUser)) });
+    ada.event(Event::KeysLow { one_time_keys: 0 });
+    let said = ada.said();
+    assert!(said.iter().all(|line| !line.contains('\u{1b}')), "{said:?}");
+    assert_eq!(said[0], format!("* carol is {CAROL}"));
+    assert!(said[1].starts_with("* name: Carol"), "{said:?}");
+    assert_eq!(said[2], "* your profile is stored");
+    assert!(said[3].starts_with("! your profile was not changed: "), "{said:?}");
+    assert_eq!(said[4..], ["! nobody is called dave (UNKNOWN_USER)"]);
+    ada.event(Event::AccountChanged(User { profile: Profile { name: "A.".into(), ..Profile::default() }, ..carol }));
+    assert_eq!(ada.said(), ["* another device of yours has changed your profile; name: A."]);
 }

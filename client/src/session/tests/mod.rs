@@ -91,6 +91,7 @@ impl Try {
             device_id: 1,
             heartbeat_ms: 30_000,
             sends_in_flight_max: self.in_flight_max,
+            one_time_keys: 100,
             ..v1::Welcome::default()
         })
     }

@@ -67,6 +67,11 @@ fn a_retry_that_is_stored_again_is_caught() {
 }
 
 #[test]
+fn a_one_time_key_that_is_given_twice_is_caught() {
+    must_be_caught(Planted::KeyTwice);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

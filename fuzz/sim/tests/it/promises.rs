@@ -19,10 +19,13 @@ fn acknowledged_messages_survive_a_crash_at_every_disk_operation() {
 
 #[test]
 fn acknowledged_messages_survive_random_faults() {
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut keys) = (0, 0);
     for seed in 1_000_000..1_000_040 {
-        acknowledged += check(seed).acknowledged;
+        let coverage = check(seed);
+        acknowledged += coverage.acknowledged;
+        keys += coverage.keys;
     }
+    assert!(keys > 100, "{keys} keys were given");
     assert!(acknowledged > 1000, "{acknowledged} messages were acknowledged");
 }
 

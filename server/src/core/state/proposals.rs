@@ -149,7 +149,13 @@ impl<D: Disk> CoreState<D> {
                         Ok(v1::Sent { client_seq, chat_id: id_bytes(chat.as_bytes()), seq, time_ms, duplicate })
                     }
                     Ok(Outcome::Refused(code)) | Err(code) => Err(code),
-                    Ok(Outcome::Done | Outcome::Claimed(_) | Outcome::DeviceAdded(_)) => Err(Code::Internal),
+                    Ok(
+                        Outcome::Done
+                        | Outcome::Claimed(_)
+                        | Outcome::DeviceAdded(_)
+                        | Outcome::KeysStored(_)
+                        | Outcome::Keys(_),
+                    ) => Err(Code::Internal),
                 };
                 self.route_session(session, SessionMessage::Sent(request_id, answer));
             }
@@ -199,6 +205,8 @@ impl<D: Disk> CoreState<D> {
                 Effect::Devices { user, devices, revoked } => {
                     self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));
                 }
+                Effect::UserChanged { by } => self.handle_user_changed(by),
+                Effect::KeysLow { device, left } => self.handle_keys_low(device, left),
             }
         }
     }

@@ -35,7 +35,8 @@ impl<D: Disk> CoreState<D> {
         }
         let id = SessionId(self.next_id());
         let me = SessionRef { core: self.me, session: id };
-        self.sessions.insert(id, Slot { session: Session::new(me, peer, self.now), waker: None });
+        let limited = self.limits_loopback || !peer.address.ip().to_canonical().is_loopback();
+        self.sessions.insert(id, Slot { session: Session::new(me, peer, limited, self.now), waker: None });
         self.unauthenticated += 1;
         self.metrics.sessions_open.set(self.sessions.len() as u64);
         Ok(id)
@@ -64,13 +65,14 @@ impl<D: Disk> CoreState<D> {
             return;
         };
         let (rng, secure_random) = (&mut self.rng, self.secure_random);
-        let (logins, begun, now) = (&mut self.logins, &mut self.links.begun, self.now);
+        let (logins, begun, limits_loopback, now) =
+            (&mut self.logins, &mut self.links.begun, self.limits_loopback, self.now);
         let mut env = SessionEnv {
             rng: &mut |out| secure_random(out, rng),
             registration: &self.registration,
             logins: &mut |ip: IpAddr| {
                 let ip = ip.to_canonical();
-                ip.is_loopback() || logins.take(address_key(ip), 1, now).is_ok()
+                (ip.is_loopback() && !limits_loopback) || logins.take(address_key(ip), 1, now).is_ok()
             },
             links: &mut |ip: IpAddr| {
                 let ip = ip.to_canonical();

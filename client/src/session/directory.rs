@@ -1,0 +1,63 @@
+//! Users and keys: between the frames and what the application sees.
+
+use bytes::Bytes;
+use columba_wire::{DeviceId, PreKeyId, UserId, v1};
+
+use crate::types::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
+
+pub(super) fn parse_user(user: v1::User) -> Option<User> {
+    of_parts(&user.user_id, user.handle, user.profile, user.profile_version)
+}
+
+pub(super) fn parse_account(account: v1::Account) -> Option<User> {
+    of_parts(&account.user_id, account.handle, account.profile, account.profile_version)
+}
+
+fn of_parts(user: &[u8], handle: String, profile: Option<v1::Profile>, profile_version: u32) -> Option<User> {
+    let user = UserId::try_from(user).ok()?;
+    let v1::Profile { name, about, picture } = profile.unwrap_or_default();
+    Some(User { user, handle, profile: Profile { name, about, picture }, profile_version })
+}
+
+pub(super) fn parse_keys(keys: &v1::Keys) -> Option<Vec<KeyBundle>> {
+    keys.bundles.iter().map(parse_bundle).collect()
+}
+
+fn parse_bundle(bundle: &v1::KeyBundle) -> Option<KeyBundle> {
+    let key = bundle.identity_key[..].try_into().ok()?;
+    let identity = IdentityKey { key, signature: bundle.identity_signature[..].try_into().ok()? };
+    let pre_key = bundle.pre_key.as_ref()?;
+    Some(KeyBundle {
+        device: DeviceId::new(bundle.device_id).ok()?,
+        device_key: bundle.device_key[..].try_into().ok()?,
+        identity,
+        pre_key: PreKey {
+            id: PreKeyId::new(pre_key.id),
+            key: pre_key.key[..].try_into().ok()?,
+            signature: pre_key.signature[..].try_into().ok()?,
+        },
+        one_time: bundle.one_time,
+    })
+}
+
+pub(crate) fn put_keys(keys: &NewKeys) -> v1::PutKeys {
+    let (identity_key, identity_signature) = keys.identity.map_or((Bytes::new(), Bytes::new()), |identity| {
+        (Bytes::copy_from_slice(&identity.key), Bytes::copy_from_slice(&identity.signature))
+    });
+    v1::PutKeys {
+        identity_key,
+        identity_signature,
+        fallback: keys.fallback.as_ref().map(pre_key),
+        one_time: keys.one_time.iter().map(pre_key).collect(),
+    }
+}
+
+fn pre_key(key: &PreKey) -> v1::PreKey {
+    let signature = Bytes::copy_from_slice(&key.signature);
+    v1::PreKey { id: key.id.get(), key: Bytes::copy_from_slice(&key.key), signature }
+}
+
+pub(crate) fn set_profile(change: ProfileChange) -> v1::SetProfile {
+    let ProfileChange { name, about, picture } = change;
+    v1::SetProfile { name, about, picture }
+}

@@ -1,0 +1,33 @@
+//! Questions about users to the core that owns them: what they tell about themselves, and their keys.
+
+use columba_engine::partition::{keys::NewKeys, profile::ProfileChange};
+use columba_wire::{DeviceAddress, DeviceId, UserId};
+
+/// About a user's account.
+#[derive(Debug)]
+pub enum PeopleAsk {
+    /// What everybody may know.
+    User,
+    /// What the user itself may know.
+    Account,
+    /// A change, by one of the user's devices.
+    SetProfile(DeviceAddress, ProfileChange),
+}
+
+/// About a user's public keys.
+#[derive(Debug)]
+pub enum KeysAsk {
+    /// How many one-time keys a device has left.
+    Count(DeviceId),
+    /// Keys that a device wants stored. Their signatures are not checked yet.
+    Put(DeviceId, Box<NewKeys>),
+    /// A key of each of these devices, or of all where none is named.
+    Take {
+        /// For whom.
+        asker: UserId,
+        /// The devices.
+        devices: Vec<DeviceId>,
+        /// Whether the asker's takes are counted.
+        limited: bool,
+    },
+}

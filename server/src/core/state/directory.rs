@@ -1,0 +1,34 @@
+//! What follows from changes of accounts and keys, and who may take keys.
+
+use columba_engine::env::Disk;
+use columba_wire::{
+    DeviceAddress, UserId,
+    v1::{self, server_frame::Kind},
+};
+
+use super::{CoreState, Job};
+use crate::{core::message::SessionMessage, rate::RetryAfterMs};
+
+impl<D: Disk> CoreState<D> {
+    pub(super) fn handle_user_changed(&mut self, by: DeviceAddress) {
+        if self.live.is_online(by.user) {
+            self.jobs.push_back(Job::TellAccount(by));
+        }
+    }
+
+    pub(super) fn handle_keys_low(&mut self, device: DeviceAddress, one_time_keys: u32) {
+        for (online, session) in self.live.sessions_by_device(device.user) {
+            if online == device.device {
+                let low = Kind::KeysLow(v1::KeysLow { one_time_keys });
+                self.route_session(session, SessionMessage::Hint(low));
+            }
+        }
+    }
+
+    /// Counts that `asker` takes keys of `user`.
+    pub(crate) fn take_key_token(&mut self, asker: UserId, user: UserId) -> Result<(), RetryAfterMs> {
+        let verdict = self.key_limits.take(asker, user, self.now);
+        self.metrics.rate_limited_total.add(u64::from(verdict.is_err()));
+        verdict
+    }
+}
