@@ -104,6 +104,8 @@ pub struct Link {
     pub revoked: bool,
 }
 
+/// The request that approves a link; those about keys have the numbers before it.
+const APPROVE: u64 = 6;
 /// The request that revokes a device has this number and the device's; below those of sends.
 const REVOKE: u64 = 500;
 
@@ -160,7 +162,7 @@ impl Client {
     pub fn approve(&mut self, other: &Self) {
         if let Some(code) = other.link.as_ref().and_then(|link| link.code.clone()) {
             let device_key = Bytes::copy_from_slice(&other.key.verifying_key().to_bytes());
-            self.frame(4, Request::ApproveLink(v1::ApproveLink { code, device_key, name: String::new() }));
+            self.frame(APPROVE, Request::ApproveLink(v1::ApproveLink { code, device_key, name: String::new() }));
         }
     }
 
