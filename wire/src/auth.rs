@@ -58,19 +58,14 @@ impl Binding {
 
 /// The bytes signed by `Login`.
 pub fn login_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, address: DeviceAddress) -> Vec<u8> {
-    let mut out = b"columba/1 login\0".to_vec();
-    out.extend_from_slice(nonce);
-    binding.append_to(&mut out);
-    out.extend_from_slice(address.user.as_bytes());
-    out.extend_from_slice(&address.device.get().to_be_bytes());
+    let mut out = begin(b"columba/1 login\0", nonce, binding);
+    out.extend_from_slice(&address.to_bytes());
     out
 }
 
 /// The bytes signed by `Register`.
 pub fn register_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: &[u8; 32], handle: &str) -> Vec<u8> {
-    let mut out = b"columba/1 register\0".to_vec();
-    out.extend_from_slice(nonce);
-    binding.append_to(&mut out);
+    let mut out = begin(b"columba/1 register\0", nonce, binding);
     out.extend_from_slice(device_key);
     out.extend_from_slice(handle.as_bytes());
     out
@@ -78,11 +73,16 @@ pub fn register_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: 
 
 /// The bytes signed by `BeginLink`.
 pub fn link_bytes(nonce: &[u8; NONCE_BYTES], binding: &Binding, device_key: &[u8; 32], name: &str) -> Vec<u8> {
-    let mut out = b"columba/1 link\0".to_vec();
-    out.extend_from_slice(nonce);
-    binding.append_to(&mut out);
+    let mut out = begin(b"columba/1 link\0", nonce, binding);
     out.extend_from_slice(device_key);
     out.extend_from_slice(name.as_bytes());
+    out
+}
+
+fn begin(context: &[u8], nonce: &[u8; NONCE_BYTES], binding: &Binding) -> Vec<u8> {
+    let mut out = context.to_vec();
+    out.extend_from_slice(nonce);
+    binding.append_to(&mut out);
     out
 }
 

@@ -148,6 +148,16 @@ pub struct DeviceAddress {
     pub device: DeviceId,
 }
 
+impl DeviceAddress {
+    /// User and number, big-endian: as it is signed, and as it is in keys.
+    pub fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..16].copy_from_slice(self.user.as_bytes());
+        bytes[16..].copy_from_slice(&self.device.get().to_be_bytes());
+        bytes
+    }
+}
+
 impl fmt::Display for DeviceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.user, self.device)

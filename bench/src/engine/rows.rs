@@ -39,7 +39,7 @@ pub(crate) fn message_key(chat: ChatId, seq: u64) -> [u8; MESSAGE_KEY_BYTES] {
 /// Value of a message.
 pub(crate) fn message_value(message: &Message) -> [u8; MESSAGE_VALUE_BYTES] {
     let mut value = [0; MESSAGE_VALUE_BYTES];
-    value[..DEVICE_BYTES].copy_from_slice(&device_bytes(message.sender));
+    value[..DEVICE_BYTES].copy_from_slice(&message.sender.to_bytes());
     value[DEVICE_BYTES..DEVICE_BYTES + 8].copy_from_slice(&message.client_seq.get().to_be_bytes());
     value[DEVICE_BYTES + 8..BODY_AT].copy_from_slice(&message.time_ms.to_be_bytes());
     value[BODY_AT..].copy_from_slice(&message.body);
@@ -49,7 +49,7 @@ pub(crate) fn message_value(message: &Message) -> [u8; MESSAGE_VALUE_BYTES] {
 /// Key of an inbox entry.
 pub(crate) fn inbox_key(device: DeviceAddress, position: u64) -> [u8; INBOX_KEY_BYTES] {
     let mut key = [0; INBOX_KEY_BYTES];
-    key[..DEVICE_BYTES].copy_from_slice(&device_bytes(device));
+    key[..DEVICE_BYTES].copy_from_slice(&device.to_bytes());
     key[DEVICE_BYTES..].copy_from_slice(&position.to_be_bytes());
     key
 }
@@ -72,11 +72,4 @@ pub(crate) fn message_of<'a>(key: &[u8], value: &'a [u8]) -> anyhow::Result<(u64
     anyhow::ensure!(key.len() == MESSAGE_KEY_BYTES && value.len() == MESSAGE_VALUE_BYTES, "a row of other bytes");
     let seq = key[CHAT_BYTES..].try_into().map(u64::from_be_bytes)?;
     Ok((seq, &value[BODY_AT..]))
-}
-
-fn device_bytes(device: DeviceAddress) -> [u8; DEVICE_BYTES] {
-    let mut bytes = [0; DEVICE_BYTES];
-    bytes[..16].copy_from_slice(device.user.as_bytes());
-    bytes[16..].copy_from_slice(&device.device.get().to_be_bytes());
-    bytes
 }

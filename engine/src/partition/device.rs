@@ -45,8 +45,7 @@ impl Row for Device {
     }
 
     fn encode_key(key: &DeviceAddress, out: &mut Vec<u8>) {
-        out.put_user(key.user);
-        out.extend_from_slice(&key.device.get().to_be_bytes());
+        out.extend_from_slice(&key.to_bytes());
     }
 
     fn encode(&self, out: &mut Vec<u8>) {

@@ -133,8 +133,7 @@ pub(crate) fn encode_entry(entry: &InboxEntry) -> Vec<u8> {
 pub(crate) fn entry_key(device: DeviceAddress, position: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(29);
     key.push(INBOX_ENTRY_KIND);
-    key.extend_from_slice(device.user.as_bytes());
-    key.extend_from_slice(&device.device.get().to_be_bytes());
+    key.extend_from_slice(&device.to_bytes());
     key.extend_from_slice(&position.to_be_bytes());
     key
 }
@@ -162,11 +161,6 @@ pub(crate) fn decode_entry_row(key: &[u8], value: Bytes) -> Result<InboxEntry> {
     Ok(entry)
 }
 
-fn encode_device(key: &DeviceAddress, out: &mut Vec<u8>) {
-    out.put_user(key.user);
-    out.extend_from_slice(&key.device.get().to_be_bytes());
-}
-
 impl Row for Inbox {
     const KIND: u8 = 0x50;
     type Key = DeviceAddress;
@@ -180,7 +174,7 @@ impl Row for Inbox {
     }
 
     fn encode_key(key: &DeviceAddress, out: &mut Vec<u8>) {
-        encode_device(key, out);
+        out.extend_from_slice(&key.to_bytes());
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -217,7 +211,7 @@ impl Row for InboxChat {
     }
 
     fn encode_key((device, chat): &Self::Key, out: &mut Vec<u8>) {
-        encode_device(device, out);
+        out.extend_from_slice(&device.to_bytes());
         out.put_chat(*chat);
     }
 
