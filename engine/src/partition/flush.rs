@@ -90,46 +90,46 @@ impl<D: Disk> Partition<D> {
     /// # Panics
     /// If a flush is under way.
     pub async fn flush(&self) -> Result<FlushReport> {
-        let (mut sealed, settings, meta) = {
+        let (mut sealed, layer, settings, meta) = {
             let mut state = self.inner.state.borrow_mut();
             assert!(state.sealed.is_none(), "partition {}: one flush at a time", self.inner.id);
-            let sealed = Arc::new(core::mem::take(&mut state.active));
-            state.sealed = Some(Arc::clone(&sealed));
+            let layer = Arc::new(core::mem::take(&mut state.active));
+            state.sealed = Some(Arc::clone(&layer));
             let extra = state.settings.encode();
             let meta = TreeMeta { applied: state.applied, applied_term: state.applied_term, extra };
-            (Sealed { partition: self, layer: Some(sealed) }, state.settings, meta)
+            (Sealed { partition: self, layer: Some(Arc::clone(&layer)) }, layer, state.settings, meta)
         };
         self.account();
         self.inner.tree.shared().rebalance();
         let applied = meta.applied;
-        let layer = Arc::clone(sealed.layer.as_ref().expect("it was just sealed"));
         let leaves_rows = self.inner.leaves_rows.get() && layer.row_bytes() <= self.rows_left_max();
         let write = async move |writer: &mut FlushWriter<D::Aside>| {
             write_messages(&layer, &settings, writer).await?;
             if leaves_rows { Ok(()) } else { write_all_rows(&layer, writer).await }
         };
-        let written = self.inner.tree.flush(meta, write).await;
+        self.inner.tree.flush(meta, write).await?;
         let discarded = {
             let mut layer = sealed.take().expect("it is taken once");
             let mut state = self.inner.state.borrow_mut();
-            if written.is_ok() && leaves_rows {
+            self.inner.has_left_rows.set(leaves_rows);
+            if leaves_rows {
                 let written = layer.take_unkeyed();
                 state.unseal(layer);
-                self.inner.has_left_rows.set(true);
                 vec![written]
-            } else if written.is_ok() {
-                self.inner.has_left_rows.set(false);
-                state.keep_clean(layer, self.inner.tree.shared().memory().rows_max())
             } else {
-                state.unseal(layer);
-                Vec::new()
+                state.keep_clean(layer, self.inner.tree.shared().memory().rows_max())
             }
         };
+        self.inner.discarded.borrow_mut().extend(discarded);
+        self.flush_ended();
+        Ok(FlushReport { applied })
+    }
+
+    /// Memory has another form, and whoever waits for that is told.
+    fn flush_ended(&self) {
         self.account();
         self.inner.flushed.notify();
-        self.inner.discarded.borrow_mut().extend(discarded);
         self.inner.tree.shared().rebalance();
-        written.map(|()| FlushReport { applied })
     }
 
     /// Half of what an active layer may have, so that messages have the rest.
@@ -263,7 +263,7 @@ impl<D: Disk> Partition<D> {
     }
 }
 
-/// The layer that a flush writes. What is dropped with it goes back under what was applied since.
+/// The layer that a flush writes. Where the flush fails, or is dropped, it goes back under what was applied since.
 struct Sealed<'a, D: Disk> {
     partition: &'a Partition<D>,
     layer: Option<Arc<Layer>>,
@@ -284,9 +284,7 @@ impl<D: Disk> Drop for Sealed<'_, D> {
     fn drop(&mut self) {
         if let Some(layer) = self.take() {
             self.partition.inner.state.borrow_mut().unseal(layer);
-            self.partition.account();
-            self.partition.inner.flushed.notify();
-            self.partition.inner.tree.shared().rebalance();
+            self.partition.flush_ended();
         }
     }
 }

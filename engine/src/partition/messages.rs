@@ -18,6 +18,7 @@ use super::{
     effect::StoredMessage,
     sharded::ShardedMap,
 };
+use crate::planted::{self, Planted};
 
 /// Room of the first chunk; each further one has twice as much, up to the most. A longer message has its own.
 const CHUNK_BYTES_MIN: usize = 4 * 1024;
@@ -59,9 +60,7 @@ impl Messages {
     pub(crate) fn push(&mut self, chat: ChatId, message: &StoredMessage) {
         let place = self.write(message);
         let run = self.runs.get_or_insert_with(chat, || Run { first: message.seq, records: Vec::new() });
-        if !crate::planted::is(crate::planted::Planted::SeqReused) {
-            assert!(message.seq == run.next(), "chat {chat}: seq {} instead of {}", message.seq, run.next());
-        }
+        run.goes_on_with(chat, message.seq);
         if run.records.capacity() == 0 {
             // Most chats of a layer have one message, or many.
             run.records.reserve_exact(1);
@@ -115,6 +114,7 @@ impl Messages {
         for (chat, mut newer) in newer.runs.into_shards().flatten() {
             newer.records.iter_mut().for_each(|place| place.chunk += short(before));
             let run = self.runs.get_or_insert_with(chat, || Run { first: newer.first, records: Vec::new() });
+            run.goes_on_with(chat, newer.first);
             let before = run.heap_bytes() + newer.heap_bytes();
             if run.records.is_empty() {
                 *run = newer;
@@ -152,6 +152,13 @@ impl Run {
     /// The seq behind its last message.
     fn next(&self) -> MessageSeq {
         MessageSeq::new(self.first.get() + self.records.len() as u64)
+    }
+
+    /// Seqs are told by the place in the run: one that is left out would rename all behind it.
+    fn goes_on_with(&self, chat: ChatId, seq: MessageSeq) {
+        if !planted::is(Planted::SeqReused) {
+            assert!(seq == self.next(), "chat {chat}: seq {seq} instead of {}", self.next());
+        }
     }
 
     fn heap_bytes(&self) -> usize {

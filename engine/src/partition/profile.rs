@@ -131,10 +131,7 @@ impl State {
             return Outcome::Done;
         }
         profile.version = before.version.wrapping_add(1);
-        let row = self.edit::<Profile>(user);
-        let (bytes_before, bytes_after) = (row.as_ref().map_or(0, Row::variable_bytes), profile.variable_bytes());
-        *row = Some(profile);
-        self.active.count_change(bytes_before, bytes_after + core::mem::take(&mut self.uncounted_bytes));
+        self.active.insert(user, Some(profile));
         effects.effects.push(Effect::UserChanged { by: device });
         Outcome::Done
     }
