@@ -14,10 +14,19 @@ use std::{
 };
 
 use columba_engine::env::Instant;
+use columba_wire::{Code, v1};
 
 /// Milliseconds after which the same request may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RetryAfterMs(pub u32);
+
+impl RetryAfterMs {
+    /// What a client is told.
+    pub fn to_error(self) -> v1::Error {
+        let code = Code::RateLimited;
+        v1::Error { code: code.number(), message: code.name().to_owned(), retry_after_ms: self.0 }
+    }
+}
 
 /// Token buckets by key.
 #[derive(Clone, Debug)]

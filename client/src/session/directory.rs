@@ -1,7 +1,7 @@
 //! Users and keys: between the frames and what the application sees.
 
 use bytes::Bytes;
-use columba_wire::{DeviceId, PreKeyId, UserId, v1};
+use columba_wire::{DeviceId, UserId, v1};
 
 use crate::types::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
 
@@ -24,18 +24,11 @@ pub(super) fn parse_keys(keys: &v1::Keys) -> Option<Vec<KeyBundle>> {
 }
 
 fn parse_bundle(bundle: &v1::KeyBundle) -> Option<KeyBundle> {
-    let key = bundle.identity_key[..].try_into().ok()?;
-    let identity = IdentityKey { key, signature: bundle.identity_signature[..].try_into().ok()? };
-    let pre_key = bundle.pre_key.as_ref()?;
     Some(KeyBundle {
         device: DeviceId::new(bundle.device_id).ok()?,
         device_key: bundle.device_key[..].try_into().ok()?,
-        identity,
-        pre_key: PreKey {
-            id: PreKeyId::new(pre_key.id),
-            key: pre_key.key[..].try_into().ok()?,
-            signature: pre_key.signature[..].try_into().ok()?,
-        },
+        identity: IdentityKey::parse(&bundle.identity_key, &bundle.identity_signature)?,
+        pre_key: PreKey::parse(bundle.pre_key.as_ref()?)?,
         one_time: bundle.one_time,
     })
 }
@@ -47,14 +40,9 @@ pub(crate) fn put_keys(keys: &NewKeys) -> v1::PutKeys {
     v1::PutKeys {
         identity_key,
         identity_signature,
-        fallback: keys.fallback.as_ref().map(pre_key),
-        one_time: keys.one_time.iter().map(pre_key).collect(),
+        fallback: keys.fallback.as_ref().map(PreKey::to_frame),
+        one_time: keys.one_time.iter().map(PreKey::to_frame).collect(),
     }
-}
-
-fn pre_key(key: &PreKey) -> v1::PreKey {
-    let signature = Bytes::copy_from_slice(&key.signature);
-    v1::PreKey { id: key.id.get(), key: Bytes::copy_from_slice(&key.key), signature }
 }
 
 pub(crate) fn set_profile(change: ProfileChange) -> v1::SetProfile {

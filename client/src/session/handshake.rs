@@ -43,16 +43,23 @@ impl Session {
             };
             return self.reply(token, answer);
         }
+        match self.begin_entry(now) {
+            Ok(deadline) => self.registration = Some(Registration { token, handle, credential, deadline }),
+            Err(error) => self.reply(token, Err(error)),
+        }
+    }
+
+    /// A device without an account begins to get one, now: until when its caller waits.
+    pub(super) fn begin_entry(&mut self, now: Duration) -> Result<Duration, Error> {
         if self.is_ended() {
-            return self.reply(token, Err(Error::Closed));
+            return Err(Error::Closed);
         }
         if self.registration.is_some() || self.linking.is_some() {
-            return self.reply(token, Err(Error::TooManyRequests));
+            return Err(Error::TooManyRequests);
         }
-        let deadline = now + self.request_patience;
         self.backoff.reset();
         self.reconnect_at = Some(now);
-        self.registration = Some(Registration { token, handle, credential, deadline });
+        Ok(now + self.request_patience)
     }
 
     /// Wait for the session to be open.

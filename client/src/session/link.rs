@@ -41,16 +41,10 @@ impl Session {
             let handle = account.handle.clone();
             return self.reply(token, Err(Error::AlreadyRegistered { handle }));
         }
-        if self.is_ended() {
-            return self.reply(token, Err(Error::Closed));
+        match self.begin_entry(now) {
+            Ok(deadline) => self.linking = Some(Linking { token: Some(token), deadline }),
+            Err(error) => self.reply(token, Err(error)),
         }
-        if self.registration.is_some() || self.linking.is_some() {
-            return self.reply(token, Err(Error::TooManyRequests));
-        }
-        let deadline = now + self.request_patience;
-        self.backoff.reset();
-        self.reconnect_at = Some(now);
-        self.linking = Some(Linking { token: Some(token), deadline });
     }
 
     /// When the caller has waited for a code long enough.

@@ -8,11 +8,11 @@
 //! - [`decode_entry`] is total: what a damaged entry holds is an error, never a panic.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId, keys::NewKeys};
 
 use super::{
     codec::{Put as _, Take},
-    keys::NewKeys,
+    keys::{new_keys_bytes_max, put_new_keys, take_new_keys},
     profile::ProfileChange,
     retention::{Retention, put_retention, take_retention},
 };
@@ -187,10 +187,10 @@ const SET_LAST_SEEN: u8 = 9;
 const SET_RETENTION: u8 = 10;
 const EXPIRE: u8 = 11;
 const ADVANCE: u8 = 12;
+const SET_PROFILE: u8 = 23;
 const ADD_DEVICE: u8 = 26;
 const RENAME_DEVICE: u8 = 27;
 const REVOKE_DEVICE: u8 = 28;
-const SET_PROFILE: u8 = 23;
 const PUT_KEYS: u8 = 29;
 const TAKE_KEYS: u8 = 30;
 
@@ -214,7 +214,7 @@ impl Command {
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
             Self::SetProfile { change, .. } => 32 + change.encoded_bytes_max(),
-            Self::PutKeys { keys, .. } => 32 + keys.encoded_bytes_max(),
+            Self::PutKeys { keys, .. } => 32 + new_keys_bytes_max(keys),
             Self::TakeKeys { devices, .. } => 32 + 4 * devices.len(),
             Self::ClaimHandle { .. }
             | Self::ConfirmHandle { .. }
@@ -335,7 +335,7 @@ impl Command {
             }
             Self::PutKeys { device, keys } => {
                 out.put_device(*device);
-                keys.put(out);
+                put_new_keys(keys, out);
             }
             Self::TakeKeys { user, devices } => {
                 out.put_user(*user);
@@ -422,7 +422,7 @@ impl Command {
             RENAME_DEVICE => Self::RenameDevice { device: take.take_device()?, name: take.take_string()? },
             REVOKE_DEVICE => Self::RevokeDevice(take.take_device()?),
             SET_PROFILE => Self::SetProfile { device: take.take_device()?, change: ProfileChange::take(take)? },
-            PUT_KEYS => Self::PutKeys { device: take.take_device()?, keys: NewKeys::take(take)? },
+            PUT_KEYS => Self::PutKeys { device: take.take_device()?, keys: take_new_keys(take)? },
             TAKE_KEYS => {
                 let user = take.take_user()?;
                 let count = take.take_count(4)?;
@@ -466,12 +466,12 @@ fn count_commands(mut entry: &[u8]) -> usize {
 mod tests {
     use columba_wire::{
         PreKeyId,
+        keys::{IdentityKey, PreKey},
         limits::{DEVICE_NAME_BYTES_MAX, HANDLE_BYTES_MAX},
     };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::partition::keys::{IdentityKey, PreKey};
 
     #[test]
     fn commands_survive_the_log() {

@@ -6,9 +6,8 @@
 //! - An effect may be lost (a crash after apply): everything that must not be lost is in the partition's rows, and the
 //!   new leader finds it there ([`super::Partition::pending_chats`]).
 
-use columba_wire::{ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId, keys::KeyBundle};
 
-use super::keys::KeyBundle;
 pub use crate::message::StoredMessage;
 
 /// The answer to one command.

@@ -9,11 +9,10 @@
 //! - A device that has stored keys has an identity key and a fallback; one-time keys are at most
 //!   [`ONE_TIME_KEYS_MAX`], ascending by id.
 
-use core::fmt;
-
 use bytes::Bytes;
 use columba_wire::{
     Code, DeviceAddress, DeviceId, PreKeyId, UserId,
+    keys::{IdentityKey, KeyBundle, NewKeys, PreKey},
     limits::{KEYS_LOW_AT, ONE_TIME_KEYS_MAX},
 };
 
@@ -29,37 +28,6 @@ use crate::{
     planted::{self, Planted},
 };
 
-/// An X25519 public key that a device keeps for long, with the device key's signature of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct IdentityKey {
-    /// The key.
-    pub key: [u8; 32],
-    /// Ed25519.
-    pub signature: [u8; 64],
-}
-
-/// An X25519 public key for the beginning of a session, with the device key's signature of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PreKey {
-    /// Its number, of its kind and device.
-    pub id: PreKeyId,
-    /// The key.
-    pub key: [u8; 32],
-    /// Ed25519.
-    pub signature: [u8; 64],
-}
-
-/// Keys that a device wants stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewKeys {
-    /// In the place of the one there is.
-    pub identity: Option<IdentityKey>,
-    /// In the place of an older one.
-    pub fallback: Option<PreKey>,
-    /// Ascending.
-    pub one_time: Vec<PreKey>,
-}
-
 /// What the server has of a device's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceKeys {
@@ -71,34 +39,6 @@ pub struct DeviceKeys {
     pub last_one_time: PreKeyId,
     /// Those that nobody was given, ascending.
     pub one_time: Vec<PreKey>,
-}
-
-/// What somebody is given of a device's keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyBundle {
-    /// Whose keys.
-    pub device: DeviceId,
-    /// The device's Ed25519 public key.
-    pub device_key: [u8; 32],
-    /// The long-lived one.
-    pub identity: IdentityKey,
-    /// A one-time key, or the fallback.
-    pub pre_key: PreKey,
-    /// Whether it is a one-time key.
-    pub one_time: bool,
-}
-
-// A dump names keys; their bytes say nothing to anybody.
-impl fmt::Debug for IdentityKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IdentityKey").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for PreKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PreKey({})", self.id.get())
-    }
 }
 
 impl DeviceKeys {
@@ -159,8 +99,7 @@ impl Row for DeviceKeys {
     }
 
     fn encode_key(key: &DeviceAddress, out: &mut Vec<u8>) {
-        out.put_user(key.user);
-        out.extend_from_slice(&key.device.get().to_be_bytes());
+        out.extend_from_slice(&key.to_bytes());
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -199,33 +138,31 @@ const HAS_FALLBACK: u8 = 2;
 /// Bytes of a pre-key in a command.
 const PRE_KEY_BYTES: usize = 104;
 
-impl NewKeys {
-    pub(super) fn encoded_bytes_max(&self) -> usize {
-        1 + 96 + PRE_KEY_BYTES + 4 + PRE_KEY_BYTES * self.one_time.len()
-    }
+pub(super) fn new_keys_bytes_max(keys: &NewKeys) -> usize {
+    1 + 96 + PRE_KEY_BYTES + 4 + PRE_KEY_BYTES * keys.one_time.len()
+}
 
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        let has_identity = if self.identity.is_some() { HAS_IDENTITY } else { 0 };
-        out.put_u8(has_identity | if self.fallback.is_some() { HAS_FALLBACK } else { 0 });
-        if let Some(identity) = &self.identity {
-            put_identity(identity, out);
-        }
-        self.fallback.iter().for_each(|key| put_pre_key(key, out));
-        out.put_u32(u32::try_from(self.one_time.len()).expect("bounded"));
-        self.one_time.iter().for_each(|key| put_pre_key(key, out));
+pub(super) fn put_new_keys(keys: &NewKeys, out: &mut Vec<u8>) {
+    let has_identity = if keys.identity.is_some() { HAS_IDENTITY } else { 0 };
+    out.put_u8(has_identity | if keys.fallback.is_some() { HAS_FALLBACK } else { 0 });
+    if let Some(identity) = &keys.identity {
+        put_identity(identity, out);
     }
+    keys.fallback.iter().for_each(|key| put_pre_key(key, out));
+    out.put_u32(u32::try_from(keys.one_time.len()).expect("bounded"));
+    keys.one_time.iter().for_each(|key| put_pre_key(key, out));
+}
 
-    pub(super) fn take(take: &mut Take) -> Result<Self> {
-        let has = take.take_u8()?;
-        if has & !(HAS_IDENTITY | HAS_FALLBACK) != 0 {
-            return Err(take.malformed("which keys it has is unknown"));
-        }
-        let identity = (has & HAS_IDENTITY != 0).then(|| take_identity(take)).transpose()?;
-        let fallback = (has & HAS_FALLBACK != 0).then(|| take_pre_key(take)).transpose()?;
-        let count = take.take_count(PRE_KEY_BYTES)?;
-        let one_time = (0..count).map(|_| take_pre_key(take)).collect::<Result<_>>()?;
-        Ok(Self { identity, fallback, one_time })
+pub(super) fn take_new_keys(take: &mut Take) -> Result<NewKeys> {
+    let has = take.take_u8()?;
+    if has & !(HAS_IDENTITY | HAS_FALLBACK) != 0 {
+        return Err(take.malformed("which keys it has is unknown"));
     }
+    let identity = (has & HAS_IDENTITY != 0).then(|| take_identity(take)).transpose()?;
+    let fallback = (has & HAS_FALLBACK != 0).then(|| take_pre_key(take)).transpose()?;
+    let count = take.take_count(PRE_KEY_BYTES)?;
+    let one_time = (0..count).map(|_| take_pre_key(take)).collect::<Result<_>>()?;
+    Ok(NewKeys { identity, fallback, one_time })
 }
 
 fn put_identity(identity: &IdentityKey, out: &mut Vec<u8>) {
@@ -239,25 +176,33 @@ fn take_identity(take: &mut Take) -> Result<IdentityKey> {
 
 fn put_pre_key(key: &PreKey, out: &mut Vec<u8>) {
     out.put_u64(key.id.get());
-    out.extend_from_slice(&key.key);
-    out.extend_from_slice(&key.signature);
+    put_rest(key, out);
 }
 
 fn take_pre_key(take: &mut Take) -> Result<PreKey> {
-    let id = PreKeyId::new(take.take_u64()?);
-    Ok(PreKey { id, key: take.take_key()?, signature: take.take_signature()? })
+    let id = take.take_u64()?;
+    take_rest(id, take)
 }
 
 /// The same with a shorter id, for rows.
 fn put_short(key: &PreKey, out: &mut Vec<u8>) {
     out.put_varint(key.id.get());
-    out.extend_from_slice(&key.key);
-    out.extend_from_slice(&key.signature);
+    put_rest(key, out);
 }
 
 fn take_short(take: &mut Take) -> Result<PreKey> {
-    let id = PreKeyId::new(take.take_varint()?);
-    Ok(PreKey { id, key: take.take_key()?, signature: take.take_signature()? })
+    let id = take.take_varint()?;
+    take_rest(id, take)
+}
+
+/// What follows the id in either form: the same as of an identity key.
+fn put_rest(key: &PreKey, out: &mut Vec<u8>) {
+    put_identity(&IdentityKey { key: key.key, signature: key.signature }, out);
+}
+
+fn take_rest(id: u64, take: &mut Take) -> Result<PreKey> {
+    let IdentityKey { key, signature } = take_identity(take)?;
+    Ok(PreKey { id: PreKeyId::new(id), key, signature })
 }
 
 impl State {
@@ -279,11 +224,7 @@ impl State {
         };
         let left = keys.left();
         if before != Some(&keys) {
-            let row = self.edit::<DeviceKeys>(device);
-            let before = row.as_ref().map_or(0, Row::variable_bytes);
-            let after = keys.variable_bytes();
-            *row = Some(keys);
-            self.active.count_change(before, after + core::mem::take(&mut self.uncounted_bytes));
+            self.active.insert(device, Some(keys));
         }
         Outcome::KeysStored(left)
     }

@@ -16,7 +16,6 @@ use columba_engine::{
         Partition,
         command::{Command, InboxAppend, Progress},
         effect::Effects,
-        keys::{IdentityKey, NewKeys, PreKey},
         profile::ProfileChange,
         retention::Retention,
     },
@@ -32,7 +31,10 @@ use columba_engine::{
 };
 
 use columba_fuzz::{MESSAGE_BLOCK_PLACE, row_key_bytes};
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, PreKeyId, UserId};
+use columba_wire::{
+    ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, PreKeyId, UserId,
+    keys::{IdentityKey, NewKeys, PreKey},
+};
 
 use crate::Seed;
 

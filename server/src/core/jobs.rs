@@ -21,7 +21,7 @@ use std::rc::Rc;
 use columba_engine::{
     env::{Clock, Disk},
     ids::{CoreId, PartitionId},
-    partition::{MessagePage, command::Command, effect::Outcome},
+    partition::{MessagePage, command::Command, device::Device, effect::Outcome},
 };
 use columba_wire::{
     ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
@@ -83,20 +83,15 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             Job::Request(session, request_id, ask) => self.request(session, request_id, ask).await,
             Job::Login(session, request_id, attempt) => {
-                let address = attempt.address;
-                let verdict = match self.ask_user(address.user, Ask::Device(address)).await {
-                    Answer::Device(device) if attempt.is_signed_by(device.as_ref()) => {
-                        Some(self.admitted(address).await)
-                    }
-                    _ => None,
-                };
+                let (row, admitted) = self.look_up(attempt.address).await;
+                let verdict = attempt.is_signed_by(row.as_ref()).then_some(admitted);
                 self.with_state(|state| state.handle_verdict(session, request_id, Verdict::Login(verdict)));
             }
             Job::Register(session, request_id, registration) => {
                 let outcome = match self.register(registration).await {
                     Ok(address) => {
                         self.metrics.registrations_total.add(1);
-                        Ok(self.admitted(address).await)
+                        Ok(self.look_up(address).await.1)
                     }
                     Err(code) => Err(code),
                 };
@@ -109,9 +104,13 @@ impl<D: Disk, C: Clock> Core<D, C> {
         }
     }
 
-    /// What a session of the device begins with.
-    async fn admitted(&self, device: DeviceAddress) -> Admitted {
-        Admitted { device, one_time_keys: self.count_keys(device).await }
+    /// The row of a device, if it can be read, and what a session of it begins with.
+    async fn look_up(&self, device: DeviceAddress) -> (Option<Device>, Admitted) {
+        let (row, one_time_keys) = match self.ask_user(device.user, Ask::Device(device)).await {
+            Answer::Device(Some((row, one_time_keys))) => (Some(row), one_time_keys),
+            _ => (None, 0),
+        };
+        (row, Admitted { device, one_time_keys })
     }
 
     fn owned(&self, id: impl FnOnce(&Self) -> PartitionId) -> columba_engine::partition::Partition<D> {
@@ -429,12 +428,11 @@ impl<D: Disk, C: Clock> Core<D, C> {
             _ => None,
         };
         let to = match (&ask, chat) {
-            (Ask::Devices(user, _), _) => self.core_of(|core| core.state.borrow().router.user(*user)),
-            (Ask::Link(code, _), _) => self.state.borrow().router.link(*code),
-            (_, Some(chat)) => self.core_of(|core| core.state.borrow().router.chat(chat)),
-            (Ask::People(user, _) | Ask::Keys(user, _), _) => {
+            (Ask::Devices(user, _) | Ask::People(user, _) | Ask::Keys(user, _), _) => {
                 self.core_of(|core| core.state.borrow().router.user(*user))
             }
+            (Ask::Link(code, _), _) => self.state.borrow().router.link(*code),
+            (_, Some(chat)) => self.core_of(|core| core.state.borrow().router.chat(chat)),
             _ => self.core_of(|core| core.state.borrow().router.handle(&handle)),
         };
         let kind = match (self.ask(to, ask).await, chat) {
@@ -460,8 +458,6 @@ impl<D: Disk, C: Clock> Core<D, C> {
                     .collect();
                 Kind::Receipts(v1::Receipts { chat_id: id_bytes(chat.as_bytes()), last_seq: last.get(), members })
             }
-            (Answer::Devices(devices), _) => Kind::Devices(devices),
-            (Answer::Link(device), _) => devices::link_info(device),
             (Answer::Refused(code), _) => error_kind(code),
             _ => error_kind(Code::Internal),
         };
@@ -526,7 +522,12 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             Ask::Device(device) => {
                 let partition = self.owned(|core| core.state.borrow().router.user(device.user));
-                Ok(Answer::Device(partition.device(device).await.map_err(failed)?))
+                let Some(row) = partition.device(device).await.map_err(failed)? else {
+                    return Ok(Answer::Device(None));
+                };
+                // Where they cannot be counted now it is let in all the same.
+                let one_time_keys = partition.one_time_keys(device).await.unwrap_or_default();
+                Ok(Answer::Device(Some((row, one_time_keys))))
             }
             Ask::Messages { chat, from, to } => {
                 let partition = self.owned(|core| core.state.borrow().router.chat(chat));

@@ -17,7 +17,7 @@ use columba_wire::{
 };
 
 pub use self::directory::{KeysAsk, PeopleAsk};
-use super::links::{NewDevice, Waiting};
+use super::links::Waiting;
 
 /// A session on its core. Never reused while the node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -284,28 +284,22 @@ pub enum Answer {
     Done,
     /// What the client is told.
     Reply(Kind),
-    /// So many.
-    Count(u32),
     /// The handle belongs to this user.
     Claimed(UserId),
     /// Who has the handle.
     Handle(Option<UserId>),
     /// Whether the user exists.
     Exists(bool),
-    /// The device.
-    Device(Option<Device>),
+    /// The device, and how many one-time keys it has left.
+    Device(Option<(Device, u32)>),
     /// Messages, ascending, and where to go on.
     Messages(MessagePage),
     /// Messages, newest first; whether there is nothing below the last one.
     History(Vec<StoredMessage>, bool),
     /// The chat's last seq and members.
     Members(MessageSeq, Vec<(UserId, Member)>),
-    /// A user's devices, as frames have them.
-    Devices(v1::Devices),
     /// The device has this number; the user has this handle.
     DeviceAdded(DeviceId, String),
-    /// Who waits under a link code.
-    Link(NewDevice),
-    /// The same, taken from it.
+    /// Who waited under a link code.
     Linked(Waiting),
 }

@@ -176,17 +176,10 @@ impl Handshake {
         {
             return self.handle_failure(Code::InvalidArgument);
         }
-        let parsed = (
-            <[u8; 32]>::try_from(&register.device_key[..]),
-            <[u8; 64]>::try_from(&register.signature[..]),
-            self.binding(register.binding),
-        );
-        let (Ok(device_key), Ok(signature), Some(binding)) = parsed else {
+        let signed = |key: &_, binding: &_| register_bytes(&nonce, binding, key, &register.handle);
+        let Some(device_key) = self.prove(&register.device_key, &register.signature, register.binding, signed) else {
             return self.handle_failure(Code::Unauthenticated);
         };
-        if !verify(&device_key, &register_bytes(&nonce, &binding, &device_key, &register.handle), &signature) {
-            return self.handle_failure(Code::Unauthenticated);
-        }
         let peer = self.peer.address.ip();
         if env.registration.check(peer, &register.handle, &register.credential, wall).is_err() {
             return self.handle_failure(Code::RegistrationRefused);
@@ -208,19 +201,25 @@ impl Handshake {
         if link.name.len() > DEVICE_NAME_BYTES_MAX {
             return self.handle_failure(Code::InvalidArgument);
         }
-        let parsed = (
-            <[u8; 32]>::try_from(&link.device_key[..]),
-            <[u8; 64]>::try_from(&link.signature[..]),
-            self.binding(link.binding),
-        );
-        let (Ok(key), Ok(signature), Some(binding)) = parsed else {
+        let signed = |key: &_, binding: &_| link_bytes(&nonce, binding, key, &link.name);
+        let Some(key) = self.prove(&link.device_key, &link.signature, link.binding, signed) else {
             return self.handle_failure(Code::Unauthenticated);
         };
-        if !verify(&key, &link_bytes(&nonce, &binding, &key, &link.name), &signature) {
-            return self.handle_failure(Code::Unauthenticated);
-        }
         (self.waiting, self.linking) = (true, true);
         Step::Link(NewDevice { key, name: link.name, agent: self.agent.clone() })
+    }
+
+    /// The key of a new device, where the signature of `signed` is the key's.
+    fn prove(
+        &self,
+        key: &[u8],
+        signature: &[u8],
+        binding: i32,
+        signed: impl FnOnce(&[u8; 32], &Binding) -> Vec<u8>,
+    ) -> Option<[u8; 32]> {
+        let key = key.try_into().ok()?;
+        let signed = signed(&key, &self.binding(binding)?);
+        verify(&key, &signed, signature.try_into().ok()?).then_some(key)
     }
 
     /// Whether it waits to be linked.

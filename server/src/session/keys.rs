@@ -1,7 +1,11 @@
 //! Requests to the key directory: lengths and order are checked here, signatures by the core of the user.
 
-use columba_engine::partition::keys::{IdentityKey, NewKeys, PreKey};
-use columba_wire::{Code, DeviceAddress, DeviceId, PreKeyId, UserId, limits::ONE_TIME_KEYS_MAX, v1};
+use columba_wire::{
+    Code, DeviceAddress, DeviceId, PreKeyId, UserId,
+    keys::{IdentityKey, NewKeys, PreKey},
+    limits::ONE_TIME_KEYS_MAX,
+    v1,
+};
 
 use crate::core::message::{Ask, KeysAsk};
 
@@ -22,8 +26,7 @@ fn parse_keys(request: &v1::PutKeys) -> Option<NewKeys> {
     let identity = if request.identity_key.is_empty() && request.identity_signature.is_empty() {
         None
     } else {
-        let key = request.identity_key[..].try_into().ok()?;
-        Some(IdentityKey { key, signature: request.identity_signature[..].try_into().ok()? })
+        Some(IdentityKey::parse(&request.identity_key, &request.identity_signature)?)
     };
     let fallback = match &request.fallback {
         Some(key) => Some(parse_pre_key(key)?),
@@ -38,9 +41,7 @@ fn parse_keys(request: &v1::PutKeys) -> Option<NewKeys> {
 }
 
 fn parse_pre_key(key: &v1::PreKey) -> Option<PreKey> {
-    let id = PreKeyId::new(key.id);
-    let parsed = PreKey { id, key: key.key[..].try_into().ok()?, signature: key.signature[..].try_into().ok()? };
-    (id > PreKeyId::ZERO).then_some(parsed)
+    PreKey::parse(key).filter(|key| key.id > PreKeyId::ZERO)
 }
 
 #[cfg(test)]

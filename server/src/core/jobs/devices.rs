@@ -99,7 +99,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 }
                 LinkAsk::Look => {
                     let device = state.links.table.look(code, now).ok_or(Code::LinkUnknown)?;
-                    Ok(Answer::Link(device.clone()))
+                    Ok(Answer::Reply(link_info(device.clone())))
                 }
                 LinkAsk::Take(key) => {
                     let waiting = state.links.table.take(code, &key, now).ok_or(Code::LinkUnknown)?;
@@ -127,10 +127,11 @@ impl<D: Disk, C: Clock> Core<D, C> {
                         device_key: bytes::Bytes::copy_from_slice(&found.key),
                         name: found.name,
                         created_ms: found.created_ms,
-                        online: self.state.borrow().live.is_device_online(address),
+                        online: self.state.borrow().live.session_of(address).is_some(),
                     });
                 }
-                Ok(Answer::Devices(v1::Devices { devices, version: row.devices_version() }))
+                let version = row.devices_version();
+                Ok(Answer::Reply(Kind::Devices(v1::Devices { devices, version })))
             }
             DevicesAsk::Add(key, name) => {
                 let time_ms = self.clock.wall().as_millis();
@@ -171,7 +172,7 @@ fn added(answer: Answer) -> Result<(DeviceId, String), Code> {
 }
 
 /// What waits behind a code, as a frame.
-pub(super) fn link_info(device: NewDevice) -> Kind {
+fn link_info(device: NewDevice) -> Kind {
     let NewDevice { key, name, agent } = device;
     Kind::LinkInfo(v1::LinkInfo { device_key: bytes::Bytes::copy_from_slice(&key), name, agent })
 }

@@ -1,47 +1,27 @@
 //! The key directory: what devices store, and who is given what. Runs on the core of the user whose keys they are.
 
-use core::{future::poll_fn, task::Poll};
-
 use columba_engine::{
-    env::{Clock, Disk},
-    partition::{
-        command::Command,
-        effect::Outcome,
-        keys::{DeviceKeys, KeyBundle, NewKeys, PreKey},
-    },
+    env::{Clock, Disk, executor::yield_now},
+    partition::{command::Command, effect::Outcome, keys::DeviceKeys},
 };
 use columba_wire::{
     Code, DeviceAddress, DeviceId, UserId,
-    keys::{PreKeyKind, identity_key_bytes, pre_key_bytes},
+    keys::{KeyBundle, NewKeys, PreKeyKind, identity_key_bytes, pre_key_bytes},
     v1::{self, server_frame::Kind},
 };
 
-use super::{error_kind, id_bytes};
+use super::id_bytes;
 use crate::{
     core::{
         Core, host,
-        message::{Answer, Ask, KeysAsk},
+        message::{Answer, KeysAsk},
     },
-    rate::RetryAfterMs,
     session::handshake::verify,
 };
 
 impl<D: Disk, C: Clock> Core<D, C> {
-    /// How many one-time keys a device has left; none where that cannot be said now.
-    pub(super) async fn count_keys(&self, device: DeviceAddress) -> u32 {
-        match self.ask_user(device.user, Ask::Keys(device.user, KeysAsk::Count(device.device))).await {
-            Answer::Count(count) => count,
-            _ => 0,
-        }
-    }
-
     pub(super) async fn answer_keys(&self, user: UserId, ask: KeysAsk) -> Result<Answer, Code> {
         match ask {
-            KeysAsk::Count(device) => {
-                let partition = self.owned(|core| core.state.borrow().router.user(user));
-                let count = partition.one_time_keys(DeviceAddress { user, device }).await;
-                count.map(Answer::Count).map_err(|error| self.code_of(&error))
-            }
             KeysAsk::Put(device, keys) => self.put_keys(DeviceAddress { user, device }, *keys).await,
             KeysAsk::Take { asker, devices, limited } => self.take_keys(asker, user, &devices, limited).await,
         }
@@ -68,7 +48,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
 
     async fn take_keys(&self, asker: UserId, user: UserId, wanted: &[DeviceId], limited: bool) -> Result<Answer, Code> {
         if limited && let Err(wait) = self.with_state(|state| state.take_key_token(asker, user)) {
-            return Ok(Answer::Reply(rate_limited(wait)));
+            return Ok(Answer::Reply(Kind::Error(wait.to_error())));
         }
         let partition = self.owned(|core| core.state.borrow().router.user(user));
         let Some(row) = partition.user(user).await.map_err(|error| self.code_of(&error))? else {
@@ -105,36 +85,13 @@ async fn check_signatures(device_key: &[u8; 32], device: DeviceAddress, keys: &N
     Ok(())
 }
 
-async fn yield_now() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if core::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
-fn rate_limited(RetryAfterMs(retry_after_ms): RetryAfterMs) -> Kind {
-    match error_kind(Code::RateLimited) {
-        Kind::Error(error) => Kind::Error(v1::Error { retry_after_ms, ..error }),
-        other => other,
-    }
-}
-
 fn bundle_frame(bundle: &KeyBundle) -> v1::KeyBundle {
     v1::KeyBundle {
         device_id: bundle.device.get(),
         device_key: bundle.device_key.to_vec().into(),
         identity_key: bundle.identity.key.to_vec().into(),
         identity_signature: bundle.identity.signature.to_vec().into(),
-        pre_key: Some(pre_key_frame(&bundle.pre_key)),
+        pre_key: Some(bundle.pre_key.to_frame()),
         one_time: bundle.one_time,
     }
-}
-
-fn pre_key_frame(key: &PreKey) -> v1::PreKey {
-    v1::PreKey { id: key.id.get(), key: key.key.to_vec().into(), signature: key.signature.to_vec().into() }
 }

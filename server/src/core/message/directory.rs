@@ -1,7 +1,7 @@
 //! Questions about users to the core that owns them: what they tell about themselves, and their keys.
 
-use columba_engine::partition::{keys::NewKeys, profile::ProfileChange};
-use columba_wire::{DeviceAddress, DeviceId, UserId};
+use columba_engine::partition::profile::ProfileChange;
+use columba_wire::{DeviceAddress, DeviceId, UserId, keys::NewKeys};
 
 /// About a user's account.
 #[derive(Debug)]
@@ -17,8 +17,6 @@ pub enum PeopleAsk {
 /// About a user's public keys.
 #[derive(Debug)]
 pub enum KeysAsk {
-    /// How many one-time keys a device has left.
-    Count(DeviceId),
     /// Keys that a device wants stored. Their signatures are not checked yet.
     Put(DeviceId, Box<NewKeys>),
     /// A key of each of these devices, or of all where none is named.

@@ -17,11 +17,8 @@ impl<D: Disk> CoreState<D> {
     }
 
     pub(super) fn handle_keys_low(&mut self, device: DeviceAddress, one_time_keys: u32) {
-        for (online, session) in self.live.sessions_by_device(device.user) {
-            if online == device.device {
-                let low = Kind::KeysLow(v1::KeysLow { one_time_keys });
-                self.route_session(session, SessionMessage::Hint(low));
-            }
+        if let Some(session) = self.live.session_of(device) {
+            self.route_session(session, SessionMessage::Hint(Kind::KeysLow(v1::KeysLow { one_time_keys })));
         }
     }
 

@@ -7,7 +7,7 @@ use columba_engine::env::{Disk, Instant};
 use columba_wire::{
     Code,
     frame::FrameError,
-    v1::{self, ClientFrame, server_frame::Kind},
+    v1::{ClientFrame, server_frame::Kind},
 };
 
 use super::{CoreState, Job, Slot, Verdict, wake_slot};
@@ -17,7 +17,7 @@ use crate::{
         limits::{SESSIONS_MAX, UNAUTHENTICATED_MAX},
         message::{Ask, CoreMessage, SessionId, SessionMessage, SessionRef, UserMessage},
     },
-    rate::address_key,
+    rate::{TokenBuckets, address_key},
     session::{Session, SessionEnv, SessionOutput},
 };
 
@@ -70,14 +70,8 @@ impl<D: Disk> CoreState<D> {
         let mut env = SessionEnv {
             rng: &mut |out| secure_random(out, rng),
             registration: &self.registration,
-            logins: &mut |ip: IpAddr| {
-                let ip = ip.to_canonical();
-                (ip.is_loopback() && !limits_loopback) || logins.take(address_key(ip), 1, now).is_ok()
-            },
-            links: &mut |ip: IpAddr| {
-                let ip = ip.to_canonical();
-                ip.is_loopback() || begun.take(address_key(ip), 1, now).is_ok()
-            },
+            logins: &mut |ip| may_go_on(logins, ip, limits_loopback, now),
+            links: &mut |ip| may_go_on(begun, ip, false, now),
         };
         let mut out = Vec::new();
         slot.session.handle_frame(self.now, self.wall, frame, &mut env, &mut out);
@@ -121,9 +115,8 @@ impl<D: Disk> CoreState<D> {
         let (Ask::Link(..), Some(address)) = (ask, self.session(id)?.address()) else {
             return None;
         };
-        let retry_after_ms = self.links.looked.take(address.user, 1, self.now).err()?.0;
-        let code = Code::RateLimited;
-        Some(Kind::Error(v1::Error { code: code.number(), message: code.name().to_owned(), retry_after_ms }))
+        let wait = self.links.looked.take(address.user, 1, self.now).err()?;
+        Some(Kind::Error(wait.to_error()))
     }
 
     pub(crate) fn reply(&mut self, id: SessionId, message: SessionMessage) {
@@ -184,4 +177,10 @@ impl<D: Disk> CoreState<D> {
             }
         }
     }
+}
+
+/// Takes a token of an address; of this machine's only where those are counted too.
+fn may_go_on(buckets: &mut TokenBuckets<IpAddr>, ip: IpAddr, counts_loopback: bool, now: Instant) -> bool {
+    let ip = ip.to_canonical();
+    (ip.is_loopback() && !counts_loopback) || buckets.take(address_key(ip), 1, now).is_ok()
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use columba_wire::{DeviceAddress, DeviceId, UserId};
 
 use super::{Live, LiveOutput, Progress};
+use crate::core::message::SessionRef;
 
 impl Live {
-    /// Whether the device has a session.
-    pub(crate) fn is_device_online(&self, address: DeviceAddress) -> bool {
-        self.device(address).is_some()
+    /// The device's session.
+    pub(crate) fn session_of(&self, address: DeviceAddress) -> Option<SessionRef> {
+        self.device(address).map(|device| device.session)
     }
 
     /// The user has these devices now. A new one is owed what comes from here on; of a revoked one the session ends,

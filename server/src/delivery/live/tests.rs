@@ -271,7 +271,7 @@ fn the_session_of_a_revoked_device_ends_and_what_it_lacks_is_dropped() {
     assert!(out.contains(&LiveOutput::Revoked(SESSION)));
     assert!(out.contains(&LiveOutput::Presence(USER, false)));
     assert_eq!(progress(&out), Some((2, 2)), "nobody is left who lacks it");
-    assert!(!live.has_appends() && !live.is_device_online(ME));
+    assert!(!live.has_appends() && live.session_of(ME).is_none());
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_device_that_was_revoked_while_it_logged_in_is_sent_away() {
     let session = SessionRef { core: CoreId::ZERO, session: SessionId(2) };
     live.attach(other(), session, &mut out);
     assert_eq!(out, [LiveOutput::Revoked(session)]);
-    assert!(!live.is_device_online(other()));
+    assert_eq!(live.session_of(other()), None);
     // The same where the user's devices are not known yet.
     let (mut live, mut out) = (Live::default(), Vec::new());
     live.attach(other(), session, &mut out);
