@@ -1,7 +1,13 @@
 //! Compiles the schema without a system `protoc`.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["columba/v1/frame.proto"], ["proto"])?;
-    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
+    // A change is rare, and would make every frame twice as large in memory.
+    let rare = ["columba.v1.Send.change", "columba.v1.Deliver.change"];
+    let mut config = prost_build::Config::new();
+    rare.iter().for_each(|field| {
+        config.boxed(field);
+    });
+    config.bytes(["."]).compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

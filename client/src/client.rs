@@ -1,6 +1,7 @@
 //! The client as an application sees it: calls, and a stream of events.
 
 mod directory;
+mod groups;
 
 use core::time::Duration;
 use std::{
@@ -21,8 +22,8 @@ use crate::{
     error::{Error, Result},
     limits::{CALLS_MAX, EVENTS_MAX},
     options::Options,
-    session::{Outgoing, Reply},
-    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, Sent, Unsent},
+    session::{Outgoing, Reply, outbox::Outbound},
+    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, Recipient, Sent, Unsent},
 };
 
 /// A device's connection to its server, over any number of actual connections.
@@ -130,8 +131,9 @@ impl Client {
     /// # Errors
     /// `NotSent`: it is not in the chat. `OutcomeUnknown`: it may be, and is not tried any more. `Refused`,
     /// `OutboxFull`, `BodyTooLarge`.
-    pub async fn send(&self, to: UserId, body: impl Into<Bytes>) -> Result<Sent> {
-        let outgoing = Outgoing { to, body: body.into(), patience: Some(self.send_timeout) };
+    pub async fn send(&self, to: impl Into<Recipient>, body: impl Into<Bytes>) -> Result<Sent> {
+        let what = Outbound::Message { to: to.into(), body: body.into() };
+        let outgoing = Outgoing { what, patience: Some(self.send_timeout) };
         match self.call_send(outgoing).await? {
             Reply::Sent(sent) => Ok(sent),
             other => Err(unexpected(&other)),
@@ -144,8 +146,9 @@ impl Client {
     ///
     /// # Errors
     /// `OutboxFull`, `BodyTooLarge`, `NotRegistered`.
-    pub async fn queue(&self, to: UserId, body: impl Into<Bytes>) -> Result<ClientSeq> {
-        let outgoing = Outgoing { to, body: body.into(), patience: None };
+    pub async fn queue(&self, to: impl Into<Recipient>, body: impl Into<Bytes>) -> Result<ClientSeq> {
+        let what = Outbound::Message { to: to.into(), body: body.into() };
+        let outgoing = Outgoing { what, patience: None };
         match self.call_send(outgoing).await? {
             Reply::Queued(client_seq) => Ok(client_seq),
             other => Err(unexpected(&other)),
@@ -153,9 +156,10 @@ impl Client {
     }
 
     async fn call_send(&self, outgoing: Outgoing) -> Result<Reply> {
-        let bytes = outgoing.body.len();
-        if bytes > BODY_BYTES_MAX {
-            return Err(Error::BodyTooLarge { bytes });
+        if let Outbound::Message { body, .. } = &outgoing.what
+            && body.len() > BODY_BYTES_MAX
+        {
+            return Err(Error::BodyTooLarge { bytes: body.len() });
         }
         self.call(Ask::Send(outgoing)).await
     }

@@ -60,6 +60,8 @@ pub const CHAT_LINES_MAX: usize = 64;
 pub const CHAT_TICKS_MAX: usize = 1024;
 /// People, and chats with receipts, that `columba chat` remembers. Beyond: the next one is shown and not remembered.
 pub const CHAT_PEOPLE_MAX: usize = 4096;
+/// Groups that `columba chat` remembers.
+pub const CHAT_GROUPS_MAX: usize = 1024;
 /// Chats whose receipts `columba chat` asks for after a reconnect. Beyond: they show their ticks when they are chosen.
 pub const CHAT_RECEIPTS_MAX: usize = 16;
 /// Messages shown when a person is chosen.

@@ -32,9 +32,10 @@ use crate::{
     session::{
         Kept,
         cursor::Progress,
-        record::{LogEntry, Record},
+        outbox::Outbound,
+        record::{LogEntry, Record, parse_change},
     },
-    types::{Account, Fingerprint, Message},
+    types::{Account, Fingerprint, Message, Recipient},
 };
 
 /// Who this device is.
@@ -57,7 +58,7 @@ struct Identity {
 struct State {
     me: Option<UserId>,
     next_client_seq: u64,
-    outbox: BTreeMap<ClientSeq, (UserId, Bytes)>,
+    outbox: BTreeMap<ClientSeq, Outbound>,
     chats: BTreeMap<ChatId, Progress>,
     log: BTreeMap<ChatId, VecDeque<LogEntry>>,
     names: BTreeMap<UserId, String>,
@@ -145,7 +146,7 @@ impl Store {
         Kept {
             account: account_of(&self.identity),
             next_client_seq: self.state.next_client_seq,
-            outbox: self.state.outbox.iter().map(|(seq, (to, body))| (*seq, *to, body.clone())).collect(),
+            outbox: self.state.outbox.iter().map(|(seq, what)| (*seq, what.clone())).collect(),
             chats: self.state.chats.clone(),
             // What a linked device was not there for is not missing.
             complete: !account_of(&self.identity).is_some_and(|account| account.is_linked()),
@@ -172,14 +173,7 @@ impl Store {
         let Some(entries) = self.state.log.get(&chat) else {
             return Vec::new();
         };
-        let message = |entry: &LogEntry| Message {
-            chat,
-            seq: entry.seq,
-            sender: entry.sender,
-            time_ms: entry.time_ms,
-            body: entry.body.clone(),
-        };
-        entries.iter().skip(entries.len().saturating_sub(limit)).map(message).collect()
+        entries.iter().skip(entries.len().saturating_sub(limit)).map(LogEntry::to_message).collect()
     }
 
     /// The handles learnt so far.
@@ -246,14 +240,23 @@ impl State {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Queued { client_seq, to, body } => {
-                self.next_client_seq = self.next_client_seq.max(client_seq.get() + 1);
-                self.outbox.insert(client_seq, (to, body));
+                self.queue(client_seq, Outbound::Message { to: Recipient::User(to), body });
+            }
+            Record::QueuedToGroup { client_seq, group, body } => {
+                self.queue(client_seq, Outbound::Message { to: Recipient::Group(group), body });
+            }
+            Record::QueuedChange { client_seq, group, change } => {
+                self.queue(client_seq, Outbound::Change { group, change: parse_change(&change) });
             }
             Record::Sent { client_seq, chat, seq, time_ms } => {
                 self.chats.entry(chat).or_default().handle_own(seq);
                 let sender = self.me;
-                if let (Some((_, body)), Some(sender)) = (self.outbox.remove(&client_seq), sender) {
-                    self.remember(LogEntry { chat, seq, sender, time_ms, body });
+                if let (Some(what), Some(sender)) = (self.outbox.remove(&client_seq), sender) {
+                    let (body, change) = match what {
+                        Outbound::Message { body, .. } => (body, None),
+                        Outbound::Change { change, .. } => (Bytes::new(), Some(change)),
+                    };
+                    self.remember(LogEntry::new(Message { chat, seq, sender, time_ms, body, change }));
                 }
             }
             Record::Dropped { client_seq, chat } => {
@@ -279,6 +282,11 @@ impl State {
         }
     }
 
+    fn queue(&mut self, client_seq: ClientSeq, what: Outbound) {
+        self.next_client_seq = self.next_client_seq.max(client_seq.get() + 1);
+        self.outbox.insert(client_seq, what);
+    }
+
     /// Adds a message to its chat's log, in order of seq.
     fn remember(&mut self, entry: LogEntry) {
         let log = self.log.entry(entry.chat).or_default();
@@ -298,11 +306,7 @@ impl State {
         let chats =
             self.chats.iter().map(|(chat, progress)| Record::Cursor { chat: *chat, progress: progress.clone() });
         let log = self.log.values().flatten().cloned().map(Record::Logged);
-        let outbox = self.outbox.iter().map(|(client_seq, (to, body))| Record::Queued {
-            client_seq: *client_seq,
-            to: *to,
-            body: body.clone(),
-        });
+        let outbox = self.outbox.iter().map(|(client_seq, what)| Record::queued(*client_seq, what));
         core::iter::once(next).chain(names).chain(chats).chain(log).chain(outbox).collect()
     }
 }

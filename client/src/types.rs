@@ -1,15 +1,17 @@
 //! What the client hands out: events and answers.
 
 mod directory;
+mod group;
 
 use core::{fmt, str::FromStr, time::Duration};
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId, link::LinkCode};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId, link::LinkCode};
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 pub use self::directory::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
+pub use self::group::{ChatInfo, ChatMember, GroupChange, GroupLook, Recipient, Role};
 use crate::error::Error;
 
 /// SHA-256 of a certificate, DER.
@@ -58,6 +60,11 @@ pub struct Account {
 }
 
 impl Account {
+    /// User and device.
+    pub(crate) const fn address(&self) -> DeviceAddress {
+        DeviceAddress { user: self.user, device: self.device }
+    }
+
     /// Whether this device was linked to the account, and did not make it: its chats may have begun without it.
     pub(crate) fn is_linked(&self) -> bool {
         self.device != DeviceId::FIRST
@@ -112,8 +119,10 @@ pub struct Message {
     pub sender: UserId,
     /// When the server took it, milliseconds since 1970.
     pub time_ms: u64,
-    /// What it says.
+    /// What it says; nothing where it is a change.
     pub body: Bytes,
+    /// What it changes of the group, where it does.
+    pub change: Option<GroupChange>,
 }
 
 /// A message of this device that is durable and has its place.
@@ -135,7 +144,7 @@ pub struct Unsent {
     /// Its number on this device.
     pub client_seq: ClientSeq,
     /// For whom.
-    pub to: UserId,
+    pub to: Recipient,
     /// What it says.
     pub body: Bytes,
 }
@@ -145,8 +154,8 @@ pub struct Unsent {
 pub struct Receipt {
     /// The chat.
     pub chat: ChatId,
-    /// The member.
-    pub user: UserId,
+    /// The member; `None` in a group, where it is told unasked: all others.
+    pub user: Option<UserId>,
     /// A device of the member has the messages up to this one.
     pub delivered: MessageSeq,
     /// The member has read up to this one.

@@ -49,6 +49,7 @@ use crate::{
         MessagePage, Partition,
         command::{Command, InboxAppend, Progress},
         effect::{Effects, Outcome},
+        group::GroupChange,
         inbox::InboxEntry,
         retention::Retention,
     },
@@ -322,8 +323,36 @@ impl<D: Disk, C: Clock> Database<D, C> {
         let Send { sender, to, client_seq, body } = send;
         assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes is too long", body.len());
         let chat = ChatId::direct(sender.user, to);
-        let command = Command::Send { chat, peer: to, sender, client_seq, time_ms, body };
+        let command = Command::Send { chat, peer: Some(to), sender, client_seq, time_ms, body };
         self.queue(chat.placement_hash(), &command)
+    }
+
+    /// Queues a message to a group.
+    ///
+    /// # Panics
+    /// If the body is longer than [`BODY_BYTES_MAX`].
+    pub fn send_to_group(&self, group: ChatId, sender: DeviceAddress, client_seq: ClientSeq, body: Bytes) -> Ticket {
+        assert!(body.len() <= BODY_BYTES_MAX, "a body of {} bytes is too long", body.len());
+        let time_ms = self.inner.clock.wall().as_millis();
+        let command = Command::Send { chat: group, peer: None, sender, client_seq, time_ms, body };
+        self.queue(group.placement_hash(), &command)
+    }
+
+    /// Queues a change of a group, or the making of one, whose id is `ChatId::group` of sender and client seq.
+    ///
+    /// # Panics
+    /// If the change is not valid.
+    pub fn change_group(
+        &self,
+        group: ChatId,
+        sender: DeviceAddress,
+        client_seq: ClientSeq,
+        change: GroupChange,
+    ) -> Ticket {
+        assert!(change.is_valid(), "a change of a group has ascending lists, within their bounds");
+        let time_ms = self.inner.clock.wall().as_millis();
+        let command = Command::ChangeGroup { chat: group, sender, client_seq, time_ms, change };
+        self.queue(group.placement_hash(), &command)
     }
 
     /// Queues a reference to messages of a chat for a device's inbox. What the inbox has, or had, already is left out.

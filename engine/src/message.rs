@@ -1,7 +1,38 @@
 //! A message as the partition stores it, in memory and in files.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq};
+
+/// What a message is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MessageKind {
+    /// A client's: its body is opaque.
+    #[default]
+    Client,
+    /// A change of the group: its body is a [`crate::partition::group::GroupChange`].
+    Change,
+}
+
+impl MessageKind {
+    /// Device and kind in one number, as both lie in memory and in files: the device has the lower 24 bits.
+    pub(crate) const fn with_device(self, device: DeviceId) -> u32 {
+        let kind = match self {
+            Self::Client => 0,
+            Self::Change => 1,
+        };
+        kind << 24 | device.get()
+    }
+
+    /// Both out of the number; `None` where it is none.
+    pub(crate) fn split_device(number: u32) -> Option<(Self, DeviceId)> {
+        let kind = match number >> 24 {
+            0 => Self::Client,
+            1 => Self::Change,
+            _ => return None,
+        };
+        Some((kind, DeviceId::new(number & DeviceId::LAST.get()).ok()?))
+    }
+}
 
 /// A message as stored; its body owned, or lent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,15 +45,17 @@ pub struct StoredMessage<B = Bytes> {
     pub client_seq: ClientSeq,
     /// When the leader took it, milliseconds since 1970.
     pub time_ms: u64,
-    /// Opaque to the server.
+    /// What it is.
+    pub kind: MessageKind,
+    /// Opaque to the server, where it is a client's.
     pub body: B,
 }
 
 impl StoredMessage<&[u8]> {
     /// With a copy of the body.
     pub fn to_owned(self) -> StoredMessage {
-        let Self { seq, sender, client_seq, time_ms, body } = self;
-        StoredMessage { seq, sender, client_seq, time_ms, body: Bytes::copy_from_slice(body) }
+        let Self { seq, sender, client_seq, time_ms, kind, body } = self;
+        StoredMessage { seq, sender, client_seq, time_ms, kind, body: Bytes::copy_from_slice(body) }
     }
 }
 

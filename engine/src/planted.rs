@@ -20,6 +20,12 @@ pub enum Planted {
     InboxSkipped,
     /// A retry with the same client seq is stored as a new message.
     DuplicateStored,
+    /// Who is let into a group is not delivered the message that says so.
+    NewcomerSkipped,
+    /// Who was put out of a group is delivered what comes after.
+    DeliversToRemoved,
+    /// A read watermark falls back with the member's next progress.
+    ReadLost,
     /// A one-time key is given out and kept.
     KeyTwice,
     /// A merge loses some live rows and messages.
@@ -40,6 +46,9 @@ impl Planted {
         Self::RevokedStays,
         Self::InboxSkipped,
         Self::DuplicateStored,
+        Self::NewcomerSkipped,
+        Self::DeliversToRemoved,
+        Self::ReadLost,
         Self::KeyTwice,
         Self::RowLostInMerge,
         Self::StaleFilter,

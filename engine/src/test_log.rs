@@ -80,7 +80,14 @@ impl Log {
                 let mut body = vec![0; usize::try_from(rng.below(most)).unwrap()];
                 rng.fill(&mut body);
                 let (client_seq, time_ms) = (ClientSeq::new(self.client_seq), self.now_ms);
-                Command::Send { chat, peer: user(other), sender: device(one), client_seq, time_ms, body: body.into() }
+                Command::Send {
+                    chat,
+                    peer: Some(user(other)),
+                    sender: device(one),
+                    client_seq,
+                    time_ms,
+                    body: body.into(),
+                }
             }
             7..10 => {
                 let from = MessageSeq::new(rng.below(60) + 1);

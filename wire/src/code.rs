@@ -38,6 +38,8 @@ pub enum Code {
     ClientSeqTooOld = 23,
     /// Too many users in a presence subscription.
     TooManySubscriptions = 24,
+    /// The member's role in the group does not allow this.
+    NotAllowed = 25,
     /// A list with a bound is full.
     TooMany = 28,
     /// More sends in flight than the welcome allowed. Not stored; send again later.
@@ -83,6 +85,7 @@ impl Code {
         Self::BodyTooLarge,
         Self::ClientSeqTooOld,
         Self::TooManySubscriptions,
+        Self::NotAllowed,
         Self::TooMany,
         Self::TooManyInFlight,
         Self::RateLimited,
@@ -160,6 +163,7 @@ impl Code {
             Self::BodyTooLarge => "BODY_TOO_LARGE",
             Self::ClientSeqTooOld => "CLIENT_SEQ_TOO_OLD",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
+            Self::NotAllowed => "NOT_ALLOWED",
             Self::TooMany => "TOO_MANY",
             Self::TooManyInFlight => "TOO_MANY_IN_FLIGHT",
             Self::RateLimited => "RATE_LIMITED",

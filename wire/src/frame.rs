@@ -78,7 +78,12 @@ mod tests {
 
     /// A `Send` as it stands in the buffer it was received in.
     fn received() -> (Bytes, ClientFrame) {
-        let send = Send { client_seq: 1, to_user: Bytes::from_static(&[1; 16]), body: Bytes::from_static(&[9; 4096]) };
+        let send = Send {
+            client_seq: 1,
+            to_user: Bytes::from_static(&[1; 16]),
+            body: Bytes::from_static(&[9; 4096]),
+            ..Send::default()
+        };
         let frame = ClientFrame { request_id: 1, kind: Some(client_frame::Kind::Send(send)) };
         (encode(&frame), frame)
     }

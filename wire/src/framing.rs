@@ -74,7 +74,12 @@ mod tests {
     };
 
     fn stream() -> (Vec<ClientFrame>, BytesMut) {
-        let send = Send { client_seq: 9, to_user: Bytes::from_static(&[2; 16]), body: Bytes::from_static(&[5; 300]) };
+        let send = Send {
+            client_seq: 9,
+            to_user: Bytes::from_static(&[2; 16]),
+            body: Bytes::from_static(&[5; 300]),
+            ..Send::default()
+        };
         let frames = vec![
             ClientFrame { request_id: 1, kind: Some(Kind::Ping(Ping {})) },
             ClientFrame { request_id: 2, kind: Some(Kind::Send(send)) },

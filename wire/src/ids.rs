@@ -3,8 +3,8 @@
 //! | type | bytes | form |
 //! |---|---|---|
 //! | `UserId` | 16 | random, given at registration |
-//! | `ChatId` | 16 | 1:1: from both user ids ([`ChatId::direct`]); groups: random |
-//! | `DeviceId` | 4 | number within the user, from 1, never reused |
+//! | `ChatId` | 16 | 1:1: from both user ids ([`ChatId::direct`]); groups: from who made it ([`ChatId::group`]) |
+//! | `DeviceId` | 4 | number within the user, 1 to 2^24 - 1, never reused |
 //! | `MessageSeq` | 8 | place in the chat, dense, from 1 |
 //! | `ClientSeq` | 8 | per device, grows with each new message, from 1 |
 
@@ -106,9 +106,20 @@ impl ChatId {
         let digest = hash.finalize();
         Self(digest[..16].try_into().expect("16 of 32 bytes"))
     }
+
+    /// The group that a device has made by the change with this client seq: SHA-256 over "columba/1 group", user id,
+    /// device id and client seq, big-endian; first 16 bytes. So a retry makes the same group.
+    pub fn group(creator: DeviceAddress, client_seq: ClientSeq) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"columba/1 group");
+        hash.update(creator.to_bytes());
+        hash.update(client_seq.get().to_be_bytes());
+        let digest = hash.finalize();
+        Self(digest[..16].try_into().expect("16 of 32 bytes"))
+    }
 }
 
-/// A device within its user: a number from 1, never reused. 4 bytes, big-endian in keys.
+/// A device within its user: a number from 1, never reused. 4 bytes, big-endian in keys; the first is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(u32);
 
@@ -116,13 +127,16 @@ impl DeviceId {
     /// The first device of a user.
     pub const FIRST: Self = Self(1);
 
-    /// Checks that the number is not 0.
+    /// The last device that a user can have.
+    pub const LAST: Self = Self((1 << 24) - 1);
+
+    /// Checks the number.
     ///
     /// # Errors
-    /// `InvalidId` for 0.
+    /// `InvalidId` for 0, and above [`Self::LAST`].
     pub const fn new(number: u32) -> Result<Self, InvalidId> {
-        if number == 0 {
-            return Err(InvalidId { kind: "DeviceId", expected: "a number from 1" });
+        if number == 0 || number > Self::LAST.0 {
+            return Err(InvalidId { kind: "DeviceId", expected: "a number from 1 to 16777215" });
         }
         Ok(Self(number))
     }

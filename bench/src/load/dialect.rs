@@ -96,7 +96,7 @@ impl Dialect {
                 times.put(&mut body);
                 body.put_bytes(b'.', BODY_BYTES - body.len());
                 let to_user = Bytes::copy_from_slice(to.as_bytes());
-                let send = Send { client_seq, to_user, body: body.freeze() };
+                let send = Send { client_seq, to_user, body: body.freeze(), ..Send::default() };
                 encode(&ClientFrame { request_id: client_seq, kind: Some(client_frame::Kind::Send(send)) })
             }
             Self::Echo => {

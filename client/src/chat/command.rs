@@ -2,17 +2,25 @@
 
 use columba_wire::{
     DeviceId,
-    limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
+    limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, GROUP_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
 };
 
-use crate::{limits::CHAT_HISTORY_SHOWN, types::ProfileChange};
+use crate::{
+    limits::CHAT_HISTORY_SHOWN,
+    types::{ProfileChange, Role},
+};
 
 /// What `/help` says.
 pub(super) const HELP: &[&str] = &[
     "/with HANDLE   choose whom to write to; every line without a / is then sent",
     "/history [N]   older messages of this chat, 20 or N (1 to 100)",
     "/who           how far the other one is: online, delivered, read",
-    "/chats         the people you know, and what is unread",
+    "/chats         the people and groups you know, and what is unread",
+    "/group         who is in the chosen group; /with #NAME chooses one",
+    "/group new NAME HANDLE ...     make a group; a NAME of several words in \"quotes\"",
+    "/group add|remove HANDLE ...   let somebody in, or put somebody out",
+    "/group admin|member|owner HANDLE   what somebody may do",
+    "/group name NAME; /group announce on|off; /group leave",
     "/read          mark all that was shown as read, that of others too",
     "/name HANDLE   learn whose id is behind a handle",
     "/devices       the devices of this account",
@@ -49,9 +57,24 @@ pub(super) enum Command {
     Revoke(DeviceId),
     Whois(String),
     Profile(ProfileChange),
+    /// Who is in the chosen group.
+    Members,
+    Group(GroupCommand),
     Me,
     Help,
     Quit,
+}
+
+/// What is to be done with a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum GroupCommand {
+    New { name: String, handles: Vec<String> },
+    Add(Vec<String>),
+    Remove(Vec<String>),
+    Role { handle: String, role: Role },
+    Name(String),
+    Announcements(bool),
+    Leave,
 }
 
 /// Understands a line; nothing where it is empty.
@@ -100,6 +123,8 @@ fn command(text: &str) -> Result<Command, String> {
         "name" => handle(Command::Name),
         "whois" => handle(Command::Whois),
         "profile" => profile(rest).map(Command::Profile),
+        "group" if argument.is_none() => Ok(Command::Members),
+        "group" => group(rest).map(Command::Group),
         "history" => match argument.map_or(Ok(CHAT_HISTORY_SHOWN), str::parse) {
             Ok(count) if (1..=HISTORY_PAGE_MAX).contains(&count) && !more => Ok(Command::History(count)),
             Ok(_) | Err(_) => Err(format!("/history takes a number from 1 to {HISTORY_PAGE_MAX}, or none")),
@@ -148,6 +173,45 @@ fn link(rest: &str) -> Result<Command, String> {
     Ok(Command::Link { code: code.to_owned(), approves })
 }
 
+fn group(rest: &str) -> Result<GroupCommand, String> {
+    let rest = rest.trim();
+    let (action, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let rest = rest.trim();
+    let handles = |text: &str| -> Vec<String> {
+        text.split_whitespace().map(|handle| handle.trim_start_matches('@').to_owned()).collect()
+    };
+    let some = |make: fn(Vec<String>) -> GroupCommand| match handles(rest) {
+        named if named.is_empty() => Err(format!("/group {action} needs handles, as in: /group {action} bob carol")),
+        named => Ok(make(named)),
+    };
+    let role = |role| match &handles(rest)[..] {
+        [handle] => Ok(GroupCommand::Role { handle: handle.clone(), role }),
+        _ => Err(format!("/group {action} needs one handle, as in: /group {action} bob")),
+    };
+    let named = |name: &str| match name.len() {
+        0 => Err(format!("/group {action} needs a name, as in: /group {action} \"book club\"")),
+        1..=GROUP_NAME_BYTES_MAX => Ok(name.to_owned()),
+        _ => Err(format!("a group's name has at most {GROUP_NAME_BYTES_MAX} bytes")),
+    };
+    match (action, rest) {
+        ("new", rest) => {
+            let quoted = rest.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+            let (name, rest) = quoted.unwrap_or_else(|| rest.split_once(char::is_whitespace).unwrap_or((rest, "")));
+            Ok(GroupCommand::New { name: named(name)?, handles: handles(rest) })
+        }
+        ("add", _) => some(GroupCommand::Add),
+        ("remove", _) => some(GroupCommand::Remove),
+        ("admin", _) => role(Role::Admin),
+        ("member", _) => role(Role::Member),
+        ("owner", _) => role(Role::Owner),
+        ("name", name) => named(name.trim_matches('"')).map(GroupCommand::Name),
+        ("announce", "on") => Ok(GroupCommand::Announcements(true)),
+        ("announce", "off") => Ok(GroupCommand::Announcements(false)),
+        ("leave", "") => Ok(GroupCommand::Leave),
+        _ => Err("/group takes new, add, remove, admin, member, owner, name, announce or leave; see /help".to_owned()),
+    }
+}
+
 fn profile(rest: &str) -> Result<ProfileChange, String> {
     let (field, text) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
     let text = text.trim().to_owned();
@@ -173,6 +237,10 @@ mod tests {
         let named = |name: &str| {
             Command::Profile(ProfileChange { name: Some(name.to_owned().into()), ..ProfileChange::default() })
         };
+        let new = |name: &str, handles: &[&str]| {
+            let handles = handles.iter().map(|handle| (*handle).to_owned()).collect();
+            Ok(Some(Command::Group(GroupCommand::New { name: name.to_owned(), handles })))
+        };
         let table = [
             ("", Ok(None)),
             (" \t\r", Ok(None)),
@@ -187,6 +255,18 @@ mod tests {
             ("/whois @bob", Ok(Some(Command::Whois("bob".to_owned())))),
             ("/profile name Ada  L. ", Ok(Some(named("Ada  L.")))),
             ("/profile name", Ok(Some(named("")))),
+            ("/group", Ok(Some(Command::Members))),
+            ("/group new club @bob carol", new("club", &["bob", "carol"])),
+            ("/group new \"book club\" bob", new("book club", &["bob"])),
+            ("/group new alone", new("alone", &[])),
+            ("/group add bob", Ok(Some(Command::Group(GroupCommand::Add(vec!["bob".to_owned()]))))),
+            (
+                "/group admin bob",
+                Ok(Some(Command::Group(GroupCommand::Role { handle: "bob".to_owned(), role: Role::Admin }))),
+            ),
+            ("/group name a b", Ok(Some(Command::Group(GroupCommand::Name("a b".to_owned()))))),
+            ("/group announce off", Ok(Some(Command::Group(GroupCommand::Announcements(false))))),
+            ("/group leave", Ok(Some(Command::Group(GroupCommand::Leave)))),
             ("/history", Ok(Some(Command::History(CHAT_HISTORY_SHOWN)))),
             ("/history 100", Ok(Some(Command::History(100)))),
             ("/who", Ok(Some(Command::Who))),
@@ -218,6 +298,12 @@ mod tests {
             "/revoke 0",
             "/revoke",
             "/rename 2",
+            "/group new",
+            "/group add",
+            "/group admin bob carol",
+            "/group leave now",
+            "/group announce",
+            "/group bob",
         ]) {
             assert!(parse(line).is_err(), "{line:?}");
         }
@@ -234,7 +320,7 @@ mod tests {
     fn every_command_is_in_the_help() {
         for name in [
             "/with", "/history", "/who", "/chats", "/read", "/name", "/devices", "/link", "/rename", "/revoke",
-            "/whois", "/profile", "/me", "/quit", "//",
+            "/whois", "/profile", "/group", "/me", "/quit", "//",
         ] {
             assert!(HELP.iter().any(|line| line.starts_with(name)), "{name}");
         }

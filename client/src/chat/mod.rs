@@ -24,6 +24,7 @@
 
 mod args;
 mod command;
+mod groups;
 mod input;
 mod output;
 mod people;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use columba_wire::{ChatId, UserId};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -16,7 +17,9 @@ use tokio::{
 };
 
 use super::{
-    ChatArgs, input,
+    ChatArgs,
+    command::GroupCommand,
+    input,
     output::Screen,
     text::printable,
     view::{Answer, Ask, DevicesAnswer, Output, Typed, View},
@@ -25,6 +28,7 @@ use crate::{
     client::{Client, Events},
     error::Error,
     limits::{CHAT_LOG_SHOWN, EVENTS_MAX},
+    types::{GroupChange, GroupLook, Sent},
 };
 
 /// Chats until the user leaves, by command, signal or the end of standard input.
@@ -181,6 +185,7 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
     match ask {
         Ask::Register { handle } => Answer::Registered(client.register(&handle, &credential).await),
         Ask::Names => Answer::Names(client.names().await.unwrap_or_default()),
+        Ask::Chats => Answer::Chats(client.chats().await.unwrap_or_default()),
         Ask::Unsent => Answer::Unsent(client.unsent().await.unwrap_or_default()),
         Ask::Certificate => Answer::Certificate(client.certificate().await.unwrap_or_default()),
         Ask::Queue { to, text } => {
@@ -228,7 +233,47 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
             Answer::Whois { handle, result }
         }
         Ask::SetProfile { change } => Answer::ProfileSet(client.set_profile(change).await),
+        Ask::Chat { chat } => Answer::Chat(client.chat(chat).await),
+        Ask::Handle { user } => Answer::Handle(client.user(user).await),
+        Ask::Group { group, command } => {
+            let result = change_group(&client, group, command.clone()).await;
+            Answer::Group { command, result }
+        }
     }
+}
+
+/// Finds whom a command names, and carries it out.
+async fn change_group(
+    client: &Client,
+    group: Option<ChatId>,
+    command: GroupCommand,
+) -> Result<(Sent, GroupChange), Error> {
+    let look = |name, announcements| GroupChange::SetLook { name, picture: None, announcements };
+    let change = match command {
+        GroupCommand::New { name, handles } => {
+            let look = GroupLook { name: name.into(), ..GroupLook::default() };
+            GroupChange::Create { look, members: find_users(client, handles).await? }
+        }
+        GroupCommand::Add(handles) => GroupChange::Add(find_users(client, handles).await?),
+        GroupCommand::Remove(handles) => GroupChange::Remove(find_users(client, handles).await?),
+        GroupCommand::Role { handle, role } => GroupChange::SetRole { user: client.find_user(&handle).await?, role },
+        GroupCommand::Name(name) => look(Some(name.into()), None),
+        GroupCommand::Announcements(only) => look(None, Some(only)),
+        GroupCommand::Leave => GroupChange::Leave { owner: None },
+    };
+    let sent = match group {
+        Some(group) => client.change_group(group, change.clone()).await?,
+        None => client.make_group(change.clone()).await?,
+    };
+    Ok((sent, change))
+}
+
+async fn find_users(client: &Client, handles: Vec<String>) -> Result<Vec<UserId>, Error> {
+    let mut users = Vec::new();
+    for handle in handles {
+        users.push(client.find_user(&handle).await?);
+    }
+    Ok(users)
 }
 
 /// The signals by which a user, a system or a terminal asks to leave.

@@ -7,11 +7,11 @@
 use core::fmt;
 use std::collections::BTreeMap;
 
-use columba_wire::{ChatId, ClientSeq, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, MessageSeq};
 
 use crate::{
     limits::{CHAT_PEOPLE_MAX, CHAT_TICKS_MAX},
-    types::Sent,
+    types::{Recipient, Sent},
 };
 
 /// An own message, as the user sees it.
@@ -49,7 +49,7 @@ impl fmt::Display for State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unstored {
     pub(super) number: Number,
-    pub(super) to: UserId,
+    pub(super) to: Recipient,
     /// As it can be printed.
     pub(super) text: String,
 }
@@ -67,7 +67,7 @@ pub(super) struct Ticks {
 struct ChatTicks {
     /// Own messages that are not read yet.
     placed: BTreeMap<MessageSeq, (Number, State)>,
-    /// How far the other one is.
+    /// How far the other one is, or all others.
     delivered: MessageSeq,
     read: MessageSeq,
 }
@@ -91,7 +91,7 @@ impl Ticks {
     }
 
     /// A message was queued.
-    pub(super) fn queue(&mut self, client_seq: ClientSeq, to: UserId, text: String) -> Number {
+    pub(super) fn queue(&mut self, client_seq: ClientSeq, to: Recipient, text: String) -> Number {
         if let Some(known) = self.unstored.get(&client_seq) {
             return known.number;
         }
@@ -200,7 +200,7 @@ impl Ticks {
 mod tests {
     use super::*;
 
-    const BOB: UserId = UserId::from_bytes([2; 16]);
+    const BOB: Recipient = Recipient::User(columba_wire::UserId::from_bytes([2; 16]));
     const CHAT: ChatId = ChatId::from_bytes([1; 16]);
 
     fn seq(seq: u64) -> MessageSeq {

@@ -52,6 +52,7 @@ pub(crate) enum Ask {
     Request(columba_wire::v1::client_frame::Kind),
     Log { chat: columba_wire::ChatId, limit: usize },
     Names,
+    Chats,
     Unsent,
     Certificate,
     Close,
@@ -308,6 +309,7 @@ impl Driver {
                 Some(Reply::Log(self.store.as_ref().map(|store| store.log(chat, limit)).unwrap_or_default()))
             }
             Ask::Names => Some(Reply::Names(self.store.as_ref().map(Store::names).unwrap_or_default())),
+            Ask::Chats => Some(Reply::Chats(self.session.chats())),
             Ask::Unsent => Some(Reply::Unsent(self.session.unsent())),
             Ask::Certificate => Some(Reply::Certificate(self.target.certificate())),
             Ask::Close => Some(Reply::Done),

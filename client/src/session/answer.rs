@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::Error,
     limits::UNACKED_MESSAGES_MAX,
-    types::{Carrier, ChatReceipts, Event, HistoryPage, Message, Presence, Receipt, Sent},
+    types::{Carrier, ChatInfo, ChatReceipts, Event, GroupChange, HistoryPage, Message, Presence, Receipt, Sent},
 };
 
 impl Session {
@@ -77,6 +77,7 @@ impl Session {
                 let last = MessageSeq::new(receipts.last_seq);
                 self.answer(request_id, members.map(|members| Reply::Receipts(ChatReceipts { last, members })));
             }
+            Kind::Chat(chat) => self.answer(request_id, ChatInfo::parse(chat).map(Reply::Chat)),
             Kind::UserFound(found) => self.handle_user_found(request_id, found),
             Kind::Done(_) => self.answer(request_id, Some(Reply::Done)),
             Kind::LinkCode(code) => self.handle_link_code(now, &code),
@@ -86,7 +87,14 @@ impl Session {
                 self.answer(request_id, DeviceId::new(added.device_id).ok().map(Reply::Device));
             }
             Kind::Devices(devices) => self.answer(request_id, parse_devices(devices).map(Reply::Devices)),
-            Kind::User(user) => self.answer(request_id, parse_user(user).map(Reply::Person)),
+            Kind::User(user) => {
+                let user = parse_user(user);
+                if let Some(user) = user.as_ref().filter(|user| handle_is_valid(&user.handle)) {
+                    let named = Record::Named { user: user.user, handle: user.handle.clone() };
+                    self.outputs.push_back(Output::Record(named));
+                }
+                self.answer(request_id, user.map(Reply::Person));
+            }
             Kind::Account(account) => match parse_account(account) {
                 Some(user) if request_id == 0 => self.tell(Event::AccountChanged(user)),
                 user => self.answer(request_id, user.map(Reply::Person)),
@@ -172,11 +180,11 @@ impl Session {
         let chat = message.chat;
         self.cursor(chat, message.seq);
         let cursor = self.chats.get_mut(&chat).expect("it was just made");
+        if message.change.as_ref().is_some_and(|change| change.begins_for(me)) {
+            cursor.progress.come_at(message.seq);
+        }
         let outbox = &self.outbox;
-        let sender = message.sender;
-        // In a 1:1 chat the sender is the other one, or oneself on another device.
-        let peer = move || if sender == me { outbox.len() as u64 } else { outbox.unanswered_to(sender) };
-        match cursor.handle_deliver(message.clone(), peer) {
+        match cursor.handle_deliver(message.clone(), || outbox.unanswered_in(chat)) {
             Verdict::Duplicate { kept } => {
                 if kept {
                     self.acks.insert(chat);
@@ -273,13 +281,20 @@ fn parse_message(deliver: v1::Deliver) -> Option<Message> {
         sender: UserId::try_from(&deliver.sender_user[..]).ok()?,
         time_ms: deliver.time_ms,
         body: deliver.body,
+        change: match deliver.change {
+            None => None,
+            Some(change) => Some(GroupChange::parse(*change)?),
+        },
     })
 }
 
 fn parse_receipt(receipt: &v1::Receipt) -> Option<Receipt> {
     Some(Receipt {
         chat: ChatId::try_from(&receipt.chat_id[..]).ok()?,
-        user: UserId::try_from(&receipt.user_id[..]).ok()?,
+        user: match &receipt.user_id[..] {
+            [] => None,
+            user => Some(UserId::try_from(user).ok()?),
+        },
         delivered: MessageSeq::new(receipt.delivered_seq),
         read: MessageSeq::new(receipt.read_seq),
     })

@@ -38,6 +38,12 @@ impl Progress {
         }
     }
 
+    /// The user came, or came back, to a group by this message: what was before is not for it.
+    pub(crate) fn come_at(&mut self, seq: MessageSeq) {
+        self.have = self.have.max(seq.prev().get());
+        self.own = self.own.split_off(&(self.have + 1));
+    }
+
     /// An own message has its place.
     pub(crate) fn handle_own(&mut self, seq: MessageSeq) {
         if seq.get() > self.have {
@@ -158,7 +164,7 @@ mod tests {
     fn message(seq: u64) -> Message {
         let chat = ChatId::from_bytes([1; 16]);
         let sender = UserId::from_bytes([2; 16]);
-        Message { chat, seq: MessageSeq::new(seq), sender, time_ms: 0, body: Bytes::new() }
+        Message { chat, seq: MessageSeq::new(seq), sender, time_ms: 0, body: Bytes::new(), change: None }
     }
 
     #[test]

@@ -47,15 +47,15 @@ use ed25519_dalek::SigningKey;
 use self::{
     backoff::Backoff,
     cursor::{Cursor, Progress},
-    outbox::{Entry, Outbox},
-    record::Record,
+    outbox::{Entry, Outbound, Outbox},
+    record::{LogEntry, Record},
     requests::{Request, Requests},
 };
 use crate::{
     error::Error,
     types::{
-        Account, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer, LinkRequest, Message,
-        Sent, Unsent, User,
+        Account, ChatInfo, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer, LinkRequest,
+        Message, Sent, Unsent, User,
     },
 };
 
@@ -91,8 +91,10 @@ pub(crate) enum Reply {
     Keys(Vec<KeyBundle>),
     History(HistoryPage),
     Receipts(ChatReceipts),
+    Chat(ChatInfo),
     Log(Vec<Message>),
     Names(BTreeMap<UserId, String>),
+    Chats(Vec<ChatId>),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
     LinkOffer(LinkOffer),
@@ -104,8 +106,7 @@ pub(crate) enum Reply {
 /// A send, as it is called.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) to: UserId,
-    pub(crate) body: Bytes,
+    pub(crate) what: Outbound,
     /// How long to try. `None`: for ever; the call is answered at once with the number, and the outcome is an event.
     pub(crate) patience: Option<Duration>,
 }
@@ -126,7 +127,7 @@ pub(crate) struct Kept {
     /// The number of the next message.
     pub(crate) next_client_seq: u64,
     /// In order.
-    pub(crate) outbox: Vec<(ClientSeq, UserId, Bytes)>,
+    pub(crate) outbox: Vec<(ClientSeq, Outbound)>,
     pub(crate) chats: BTreeMap<ChatId, Progress>,
     /// Whether every message that this device ever got is accounted for in `chats`.
     pub(crate) complete: bool,
@@ -181,9 +182,12 @@ impl Session {
     pub(crate) fn new(key: SigningKey, names: Names, request_patience: Duration, kept: Kept) -> Self {
         let mut outbox = Outbox::default();
         let mut next_client_seq = kept.next_client_seq.max(1);
-        for (client_seq, to, body) in kept.outbox {
+        // What was queued has an account that queued it.
+        let me = kept.account.as_ref().map(Account::address);
+        for ((client_seq, what), me) in kept.outbox.into_iter().zip(me.into_iter().cycle()) {
             next_client_seq = next_client_seq.max(client_seq.get() + 1);
-            outbox.push(client_seq, Entry { to, body, token: None, deadline: None, was_out: true });
+            let chat = what.chat(me, client_seq);
+            outbox.push(client_seq, Entry { what, chat, token: None, deadline: None, was_out: true });
         }
         Self {
             key,
@@ -232,11 +236,13 @@ impl Session {
 
     /// A message is to be sent.
     pub(crate) fn handle_send(&mut self, now: Duration, token: Token, send: Outgoing) {
-        let Outgoing { to, body, patience } = send;
-        if self.account.is_none() {
+        let Outgoing { what, patience } = send;
+        let Some(me) = self.account.as_ref().map(Account::address) else {
             return self.reply(token, Err(Error::NotRegistered));
-        }
-        if body.len() > BODY_BYTES_MAX {
+        };
+        if let Outbound::Message { body, .. } = &what
+            && body.len() > BODY_BYTES_MAX
+        {
             return self.reply(token, Err(Error::BodyTooLarge { bytes: body.len() }));
         }
         if self.outbox.is_full() {
@@ -244,18 +250,24 @@ impl Session {
         }
         let client_seq = ClientSeq::new(self.next_client_seq);
         self.next_client_seq += 1;
-        self.outputs.push_back(Output::Record(Record::Queued { client_seq, to, body: body.clone() }));
+        self.outputs.push_back(Output::Record(Record::queued(client_seq, &what)));
         let deadline = patience.map(|patience| now + patience);
         let waits = patience.is_some().then_some(token);
-        self.outbox.push(client_seq, Entry { to, body, token: waits, deadline, was_out: false });
+        let chat = what.chat(me, client_seq);
+        self.outbox.push(client_seq, Entry { what, chat, token: waits, deadline, was_out: false });
         if waits.is_none() {
             self.reply(token, Ok(Reply::Queued(client_seq)));
         }
     }
 
+    /// The chats with messages.
+    pub(crate) fn chats(&self) -> Vec<ChatId> {
+        self.chats.keys().copied().collect()
+    }
+
     /// The messages without an answer, in order.
     pub(crate) fn unsent(&self) -> Vec<Unsent> {
-        self.outbox.iter().map(|(client_seq, to, body)| Unsent { client_seq, to, body: body.clone() }).collect()
+        self.outbox.messages().map(|(client_seq, to, body)| Unsent { client_seq, to, body: body.clone() }).collect()
     }
 
     /// The application has taken, and keeps, the messages of a chat up to `seq`.
@@ -266,13 +278,7 @@ impl Session {
         for message in cursor.handle_taken(seq) {
             self.untaken -= 1;
             self.acks.insert(chat);
-            self.outputs.push_back(Output::Record(Record::Delivered(record::LogEntry {
-                chat,
-                seq: message.seq,
-                sender: message.sender,
-                time_ms: message.time_ms,
-                body: message.body,
-            })));
+            self.outputs.push_back(Output::Record(Record::Delivered(LogEntry::new(message))));
         }
     }
 
@@ -316,9 +322,7 @@ impl Session {
             return Some(frame(request_number(id), kind));
         }
         let (client_seq, entry) = self.outbox.poll(now)?;
-        let send =
-            v1::Send { client_seq: client_seq.get(), to_user: id_bytes(entry.to.as_bytes()), body: entry.body.clone() };
-        Some(frame(send_number(client_seq), Kind::Send(send)))
+        Some(frame(send_number(client_seq), Kind::Send(entry.what.to_frame(client_seq))))
     }
 
     fn ack(&self, chat: ChatId) -> Kind {
@@ -448,7 +452,7 @@ impl Session {
     /// A message will not be sent, or not again.
     fn give_up(&mut self, client_seq: ClientSeq, entry: Entry, reason: Error) {
         let unknown = matches!(reason, Error::OutcomeUnknown { .. });
-        let chat = self.account.as_ref().filter(|_| unknown).map(|account| ChatId::direct(account.user, entry.to));
+        let chat = unknown.then_some(entry.chat);
         if let Some(chat) = chat {
             self.chats.entry(chat).or_default().progress.handle_unknown();
         }

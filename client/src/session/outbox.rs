@@ -11,16 +11,64 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use columba_wire::{ClientSeq, UserId, limits::SENDS_IN_FLIGHT_MAX};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, limits::SENDS_IN_FLIGHT_MAX, v1};
 
 use super::Token;
-use crate::limits::{OUTBOX_MESSAGES_MAX, RESEND_MAX, RESEND_MIN};
+use crate::{
+    limits::{OUTBOX_MESSAGES_MAX, RESEND_MAX, RESEND_MIN},
+    types::{GroupChange, Recipient},
+};
+
+/// What a device sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outbound {
+    Message {
+        to: Recipient,
+        body: Bytes,
+    },
+    /// Of this group; `None`: the one that it makes.
+    Change {
+        group: Option<ChatId>,
+        change: GroupChange,
+    },
+}
+
+impl Outbound {
+    /// The chat that it is for.
+    pub(crate) fn chat(&self, me: DeviceAddress, client_seq: ClientSeq) -> ChatId {
+        match self {
+            Self::Message { to, .. } => to.chat(me.user),
+            Self::Change { group, .. } => group.unwrap_or_else(|| ChatId::group(me, client_seq)),
+        }
+    }
+
+    /// As a frame has it.
+    pub(crate) fn to_frame(&self, client_seq: ClientSeq) -> v1::Send {
+        let client_seq = client_seq.get();
+        let id = |id: &[u8; 16]| Bytes::copy_from_slice(id);
+        match self {
+            Self::Message { to: Recipient::User(user), body } => {
+                v1::Send { client_seq, to_user: id(user.as_bytes()), body: body.clone(), ..v1::Send::default() }
+            }
+            Self::Message { to: Recipient::Group(group), body } => {
+                v1::Send { client_seq, chat_id: id(group.as_bytes()), body: body.clone(), ..v1::Send::default() }
+            }
+            Self::Change { group, change } => v1::Send {
+                client_seq,
+                chat_id: group.map(|group| id(group.as_bytes())).unwrap_or_default(),
+                change: Some(Box::new(change.to_frame())),
+                ..v1::Send::default()
+            },
+        }
+    }
+}
 
 /// A message without an answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub(crate) to: UserId,
-    pub(crate) body: Bytes,
+    pub(crate) what: Outbound,
+    /// The chat that it is for.
+    pub(crate) chat: ChatId,
     /// Who waits for the answer; `None` where it is told as an event.
     pub(crate) token: Option<Token>,
     /// When it is given up.
@@ -59,14 +107,12 @@ impl Outbox {
         self.entries.len() >= OUTBOX_MESSAGES_MAX
     }
 
-    /// Messages without an answer.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Them, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientSeq, UserId, &Bytes)> {
-        self.entries.iter().map(|(client_seq, entry)| (*client_seq, entry.to, &entry.body))
+    /// Messages without an answer, in order; changes of groups left out.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (ClientSeq, Recipient, &Bytes)> {
+        self.entries.iter().filter_map(|(client_seq, entry)| match &entry.what {
+            Outbound::Message { to, body } => Some((*client_seq, *to, body)),
+            Outbound::Change { .. } => None,
+        })
     }
 
     /// Adds a message, to be sent when its turn comes.
@@ -138,9 +184,9 @@ impl Outbox {
         self.in_flight_max = in_flight_max.clamp(1, SENDS_IN_FLIGHT_MAX);
     }
 
-    /// Messages to a user that may be in the chat already.
-    pub(crate) fn unanswered_to(&self, user: UserId) -> u64 {
-        self.entries.values().filter(|entry| entry.was_out && entry.to == user).count() as u64
+    /// Those that may be in this chat already.
+    pub(crate) fn unanswered_in(&self, chat: ChatId) -> u64 {
+        self.entries.values().filter(|entry| entry.was_out && entry.chat == chat).count() as u64
     }
 
     /// A message whose deadline has passed.

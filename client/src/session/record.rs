@@ -3,11 +3,13 @@
 //! Ids and bodies are text (hex, Base64), so that a journal can be read with the eyes.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, MessageSeq, UserId, v1};
 use data_encoding::BASE64;
+use prost::Message as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::cursor::Progress;
+use super::{cursor::Progress, outbox::Outbound};
+use crate::types::{GroupChange, Message, Recipient};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,24 @@ pub(crate) enum Record {
         to: UserId,
         #[serde(with = "base64")]
         body: Bytes,
+    },
+    /// The same of a message to a group.
+    QueuedToGroup {
+        #[serde(with = "number")]
+        client_seq: ClientSeq,
+        #[serde(with = "text")]
+        group: ChatId,
+        #[serde(with = "base64")]
+        body: Bytes,
+    },
+    /// The same of a change of a group, or of a new one; the change as in a frame.
+    QueuedChange {
+        #[serde(with = "number")]
+        client_seq: ClientSeq,
+        #[serde(with = "optional_text")]
+        group: Option<ChatId>,
+        #[serde(with = "base64")]
+        change: Bytes,
     },
     /// It has its place.
     Sent {
@@ -60,10 +80,21 @@ pub(crate) enum Record {
 }
 
 impl Record {
+    /// That this is to be sent.
+    pub(crate) fn queued(client_seq: ClientSeq, what: &Outbound) -> Self {
+        match what.clone() {
+            Outbound::Message { to: Recipient::User(to), body } => Self::Queued { client_seq, to, body },
+            Outbound::Message { to: Recipient::Group(group), body } => Self::QueuedToGroup { client_seq, group, body },
+            Outbound::Change { group, change } => {
+                Self::QueuedChange { client_seq, group, change: change_bytes(&change) }
+            }
+        }
+    }
+
     /// Whether something depends on it being on disk at once. What does not is found out again after a crash.
     pub(crate) fn must_be_durable(&self) -> bool {
         match self {
-            Self::Queued { .. } | Self::Delivered(_) => true,
+            Self::Queued { .. } | Self::QueuedToGroup { .. } | Self::QueuedChange { .. } | Self::Delivered(_) => true,
             Self::Sent { .. }
             | Self::Dropped { .. }
             | Self::Named { .. }
@@ -86,6 +117,33 @@ pub(crate) struct LogEntry {
     pub(crate) time_ms: u64,
     #[serde(with = "base64")]
     pub(crate) body: Bytes,
+    /// Of a change of the group: as in a frame.
+    #[serde(with = "base64", default, skip_serializing_if = "Bytes::is_empty")]
+    pub(crate) change: Bytes,
+}
+
+impl LogEntry {
+    pub(crate) fn new(message: Message) -> Self {
+        let Message { chat, seq, sender, time_ms, body, change } = message;
+        let change = change.map(|change| change_bytes(&change)).unwrap_or_default();
+        Self { chat, seq, sender, time_ms, body, change }
+    }
+
+    pub(crate) fn to_message(&self) -> Message {
+        let Self { chat, seq, sender, time_ms, ref body, ref change } = *self;
+        let change = (!change.is_empty()).then(|| parse_change(change));
+        Message { chat, seq, sender, time_ms, body: body.clone(), change }
+    }
+}
+
+fn change_bytes(change: &GroupChange) -> Bytes {
+    change.to_frame().encode_to_vec().into()
+}
+
+/// A change as it was kept; one that cannot be read is one of a newer version.
+pub(crate) fn parse_change(bytes: &Bytes) -> GroupChange {
+    let frame = v1::GroupChange::decode(bytes.clone()).ok();
+    frame.and_then(GroupChange::parse).unwrap_or(GroupChange::Unknown)
 }
 
 /// Ids as hex.

@@ -28,7 +28,7 @@ fn account() -> Account {
 }
 
 fn outbox(store: &Store) -> Vec<u64> {
-    store.kept().outbox.iter().map(|(client_seq, _, _)| client_seq.get()).collect()
+    store.kept().outbox.iter().map(|(client_seq, _)| client_seq.get()).collect()
 }
 
 fn append(directory: &Path, text: &[u8]) {
@@ -111,8 +111,14 @@ fn a_rewritten_journal_amounts_to_the_same() {
     for n in 1..=600 {
         store.commit(vec![queued(n), sent(n)]).unwrap();
     }
-    let entry =
-        LogEntry { chat, seq: MessageSeq::new(601), sender: user(2), time_ms: 1, body: Bytes::from_static(b"hi") };
+    let entry = LogEntry {
+        chat,
+        seq: MessageSeq::new(601),
+        sender: user(2),
+        time_ms: 1,
+        body: Bytes::from_static(b"hi"),
+        change: Bytes::new(),
+    };
     store.commit(vec![Record::Delivered(entry), Record::Named { user: user(2), handle: "bob".to_owned() }]).unwrap();
     store.commit(vec![queued(601)]).unwrap();
     let (before, log) = (store.kept(), store.log(chat, 10_000));

@@ -21,6 +21,7 @@ use crate::{
         command::{Command, decode_entry},
         decode_row,
         device::Device,
+        group::GroupChange,
         inbox::{Inbox, InboxChat, parse_entry_key},
         keys::DeviceKeys,
         profile::Profile,
@@ -193,7 +194,12 @@ fn row_of(block: &AnyBlock, n: usize, at: u64, options: DumpOptions) -> DumpedRo
         AnyBlock::Messages(block) => {
             let message = block.message(n);
             let body = if options.bodies { hex(&message.body) } else { format!("{} bytes", message.body.len()) };
-            Some(format!("from {} number {} at {} ms, {body}", message.sender, message.client_seq, message.time_ms))
+            let what = match GroupChange::of(&message) {
+                Ok(Some(change)) => format!("{change:?}"),
+                Ok(None) => body,
+                Err(error) => format!("{body}: {error}"),
+            };
+            Some(format!("from {} number {} at {} ms, {what}", message.sender, message.client_seq, message.time_ms))
         }
         AnyBlock::Rows(block) => block.value(n).map(|value| value_text(&key, &value)),
     };

@@ -153,6 +153,14 @@ impl Take {
         String::from_utf8(bytes.into()).map_err(|_| self.malformed("text is not UTF-8"))
     }
 
+    pub(crate) fn take_bool(&mut self) -> Result<bool> {
+        match self.take_u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.malformed("a flag is neither 0 nor 1")),
+        }
+    }
+
     pub(crate) fn take_user(&mut self) -> Result<UserId> {
         Ok(UserId::from_bytes(self.array()?))
     }
@@ -175,7 +183,7 @@ impl Take {
     }
 
     pub(crate) fn take_device_id(&mut self) -> Result<DeviceId> {
-        DeviceId::new(self.take_u32()?).map_err(|_| self.malformed("device 0"))
+        DeviceId::new(self.take_u32()?).map_err(|_| self.malformed("a device is none"))
     }
 
     /// A count of items that take at least `item_bytes_min` each: never more than the rest can hold.

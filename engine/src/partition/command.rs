@@ -12,6 +12,7 @@ use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserI
 
 use super::{
     codec::{Put as _, Take},
+    group::GroupChange,
     keys::{new_keys_bytes_max, put_new_keys, take_new_keys},
     profile::ProfileChange,
     retention::{Retention, put_retention, take_retention},
@@ -52,12 +53,12 @@ pub enum Command {
         /// Who has it.
         user: UserId,
     },
-    /// Stores a message in a 1:1 chat, which it creates where it is the first.
+    /// Stores a message: in a 1:1 chat, which it creates where it is the first, or in a group.
     Send {
-        /// `ChatId::direct` of sender and peer.
+        /// `ChatId::direct` of sender and peer, or the group.
         chat: ChatId,
-        /// The other member (or the sender, in a chat with oneself).
-        peer: UserId,
+        /// The other member (or the sender, in a chat with oneself); `None` in a group.
+        peer: Option<UserId>,
         /// The sending device.
         sender: DeviceAddress,
         /// The device's number for it.
@@ -66,6 +67,19 @@ pub enum Command {
         time_ms: u64,
         /// Opaque to the server.
         body: Bytes,
+    },
+    /// Changes a group, or makes one. Users that it lets in exist.
+    ChangeGroup {
+        /// The group; one that is made: `ChatId::group` of sender and client seq.
+        chat: ChatId,
+        /// The device that asks for it.
+        sender: DeviceAddress,
+        /// The device's number for it.
+        client_seq: ClientSeq,
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
+        /// What to change.
+        change: GroupChange,
     },
     /// Moves fan-out cursors and delivered watermarks of members, in the chats' partition.
     Advance(Vec<Progress>),
@@ -187,6 +201,8 @@ const SET_LAST_SEEN: u8 = 9;
 const SET_RETENTION: u8 = 10;
 const EXPIRE: u8 = 11;
 const ADVANCE: u8 = 12;
+const SEND_TO_GROUP: u8 = 13;
+const CHANGE_GROUP: u8 = 14;
 const SET_PROFILE: u8 = 23;
 const ADD_DEVICE: u8 = 26;
 const RENAME_DEVICE: u8 = 27;
@@ -209,6 +225,7 @@ impl Command {
     pub fn encoded_bytes_max(&self) -> usize {
         match self {
             Self::Send { body, .. } => 96 + body.len(),
+            Self::ChangeGroup { change, .. } => 64 + change.encoded_bytes_max(),
             Self::Advance(items) => 16 + 56 * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
@@ -231,7 +248,9 @@ impl Command {
             Self::ClaimHandle { .. } => CLAIM_HANDLE,
             Self::CreateUser { .. } => CREATE_USER,
             Self::ConfirmHandle { .. } => CONFIRM_HANDLE,
-            Self::Send { .. } => SEND,
+            Self::Send { peer: Some(_), .. } => SEND,
+            Self::Send { peer: None, .. } => SEND_TO_GROUP,
+            Self::ChangeGroup { .. } => CHANGE_GROUP,
             Self::Advance(_) => ADVANCE,
             Self::MarkRead { .. } => MARK_READ,
             Self::AppendInbox(_) => APPEND_INBOX,
@@ -269,11 +288,18 @@ impl Command {
             }
             Self::Send { chat, peer, sender, client_seq, time_ms, body } => {
                 out.put_chat(*chat);
-                out.put_user(*peer);
+                peer.iter().for_each(|peer| out.put_user(*peer));
                 out.put_device(*sender);
                 out.put_u64(client_seq.get());
                 out.put_u64(*time_ms);
                 out.put_bytes(body);
+            }
+            Self::ChangeGroup { chat, sender, client_seq, time_ms, change } => {
+                out.put_chat(*chat);
+                out.put_device(*sender);
+                out.put_u64(client_seq.get());
+                out.put_u64(*time_ms);
+                change.put(out);
             }
             Self::Advance(items) => {
                 out.put_u32(u32::try_from(items.len()).expect("bounded"));
@@ -359,13 +385,20 @@ impl Command {
                 }
             }
             CONFIRM_HANDLE => Self::ConfirmHandle { handle: take.take_string()?, user: take.take_user()? },
-            SEND => Self::Send {
+            SEND | SEND_TO_GROUP => Self::Send {
                 chat: take.take_chat()?,
-                peer: take.take_user()?,
+                peer: if kind == SEND { Some(take.take_user()?) } else { None },
                 sender: take.take_device()?,
                 client_seq: ClientSeq::new(take.take_u64()?),
                 time_ms: take.take_u64()?,
                 body: take.take_bytes()?,
+            },
+            CHANGE_GROUP => Self::ChangeGroup {
+                chat: take.take_chat()?,
+                sender: take.take_device()?,
+                client_seq: ClientSeq::new(take.take_u64()?),
+                time_ms: take.take_u64()?,
+                change: GroupChange::take(take)?,
             },
             ADVANCE => {
                 let count = take.take_count(56)?;
@@ -471,7 +504,10 @@ mod tests {
     };
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::group::{Look, LookChange, Role},
+        *,
+    };
 
     #[test]
     fn commands_survive_the_log() {
@@ -479,6 +515,8 @@ mod tests {
         let device = DeviceAddress { user, device: DeviceId::FIRST };
         let chat = ChatId::from_bytes([4; 16]);
         let (from, to) = (MessageSeq::new(1), MessageSeq::new(9));
+        let change =
+            |change| Command::ChangeGroup { chat, sender: device, client_seq: ClientSeq::new(9), time_ms: 3, change };
         let commands = vec![
             Command::ClaimHandle { handle: "ada".into(), user, device_key: [7; 32], time_ms: 5 },
             Command::CreateUser {
@@ -491,12 +529,35 @@ mod tests {
             Command::ConfirmHandle { handle: "ada".into(), user },
             Command::Send {
                 chat,
-                peer: user,
+                peer: Some(user),
                 sender: device,
                 client_seq: ClientSeq::new(8),
                 time_ms: 1,
                 body: Bytes::from_static(b"hello"),
             },
+            Command::Send {
+                chat,
+                peer: None,
+                sender: device,
+                client_seq: ClientSeq::new(8),
+                time_ms: 12,
+                body: Bytes::from_static(b"to all"),
+            },
+            change(GroupChange::Create {
+                look: Look { name: Bytes::from_static(b"us"), picture: Bytes::new(), announcements: true },
+                members: vec![UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16])],
+            }),
+            change(GroupChange::Add(vec![user])),
+            change(GroupChange::Remove(Vec::new())),
+            change(GroupChange::Leave { owner: None }),
+            change(GroupChange::Leave { owner: Some(user) }),
+            change(GroupChange::SetRole { user, role: Role::Owner }),
+            change(GroupChange::SetLook(LookChange::default())),
+            change(GroupChange::SetLook(LookChange {
+                name: Some(Bytes::from_static(b"you")),
+                picture: None,
+                announcements: Some(false),
+            })),
             Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
             Command::MarkRead { chat, user, seq: to },
             Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]),

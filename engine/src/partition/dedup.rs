@@ -32,8 +32,8 @@ const SEND_BYTES_MAX: usize = 3 * VARINT_BYTES_MAX;
 /// A device of a chat's members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SenderId {
-    /// Which member's: a place in the chat's list of members.
-    pub(crate) member: bool,
+    /// Which member's: its place in a 1:1 chat, its number in a group.
+    pub(crate) member: u32,
     /// Which device of the member.
     pub(crate) device: DeviceId,
 }
@@ -155,7 +155,8 @@ impl Sender {
     /// Appends the sender as in files, in a chat whose newest message has this time.
     pub(crate) fn encode(&self, newest_ms: u64, out: &mut Vec<u8>) {
         let Self { id, first, floor, .. } = self;
-        out.put_varint(u64::from(id.device.get()) << 1 | u64::from(id.member));
+        out.put_varint(id.member.into());
+        out.put_varint(id.device.get().into());
         out.put_u8(self.count);
         out.put_varint(floor.get());
         out.put_varint(zigzag(first.client_seq.get().wrapping_sub(floor.get())));
@@ -177,10 +178,10 @@ impl Sender {
 
     /// Takes a sender off a row of a chat whose newest message has this seq and time.
     pub(crate) fn take(take: &mut Take, newest: MessageSeq, newest_ms: u64) -> Result<Self> {
-        let number = take.take_varint()?;
-        let device = u32::try_from(number >> 1).ok().and_then(|device| DeviceId::new(device).ok());
-        let device = device.ok_or_else(|| take.malformed("a sender is no device"))?;
-        let id = SenderId { member: number & 1 == 1, device };
+        let (member, device) = (take.take_varint()?, take.take_varint()?);
+        let device = u32::try_from(device).ok().and_then(|device| DeviceId::new(device).ok());
+        let id = u32::try_from(member).ok().zip(device).map(|(member, device)| SenderId { member, device });
+        let id = id.ok_or_else(|| take.malformed("a sender is no device"))?;
         let count = usize::from(take.take_u8()?);
         if count == 0 || count > DEDUP_WINDOW {
             return Err(take.malformed("a window has no send, or too many"));
@@ -254,7 +255,7 @@ mod tests {
 
     use super::*;
 
-    const ID: SenderId = SenderId { member: true, device: DeviceId::FIRST };
+    const ID: SenderId = SenderId { member: 1, device: DeviceId::FIRST };
 
     const fn accepted(client_seq: u64, seq: u64, time_ms: u64) -> Accepted {
         Accepted { client_seq: ClientSeq::new(client_seq), seq: MessageSeq::new(seq), time_ms }
@@ -317,19 +318,19 @@ mod tests {
     #[test]
     fn rows_that_are_none_are_malformed() {
         let newest = accepted(9, 9, 9);
-        assert!(decoded(vec![2, 1, 0, 2, 1, 0, 0xff, 0xff, 0x03].into(), newest).is_ok());
+        assert!(decoded(vec![0, 1, 1, 0, 2, 1, 0, 0xff, 0xff, 0x03].into(), newest).is_ok());
         for (row, why) in [
             (vec![], "nothing"),
-            (vec![2, 1, 0, 2, 1], "it ends in its head"),
-            (vec![0, 1, 0, 2, 1, 0, 0xff, 0xff, 0x03], "device 0"),
-            (vec![2, 0, 0, 2, 1, 0, 0xff, 0xff, 0x03], "no send"),
-            (vec![2, 65, 0, 2, 1, 0, 0xff, 0xff, 0x03], "too many sends"),
-            (vec![2, 1, 0, 2, 10, 0, 0xff, 0xff, 0x03], "a seq that the chat has not given"),
-            (vec![2, 1, 0, 2, 1, 10, 0xff, 0xff, 0x03], "a time before all time"),
-            (vec![2, 1, 0, 2, 1, 0, 0xff, 0xff], "it ends in its columns"),
-            (vec![2, 1, 0, 2, 1, 0, 0xff, 0xff, 0x07], "a bit too many"),
-            (vec![2, 1, 0, 2, 1, 0, 0xff, 0xff, 0x03, 0], "a byte too many"),
-            (vec![2, 10, 0, 2, 1, 0, 0xff, 0xff, 0x03], "its sends go beyond the chat's last"),
+            (vec![0, 1, 1, 0, 2, 1], "it ends in its head"),
+            (vec![0, 0, 1, 0, 2, 1, 0, 0xff, 0xff, 0x03], "device 0"),
+            (vec![0, 1, 0, 0, 2, 1, 0, 0xff, 0xff, 0x03], "no send"),
+            (vec![0, 1, 65, 0, 2, 1, 0, 0xff, 0xff, 0x03], "too many sends"),
+            (vec![0, 1, 1, 0, 2, 10, 0, 0xff, 0xff, 0x03], "a seq that the chat has not given"),
+            (vec![0, 1, 1, 0, 2, 1, 10, 0xff, 0xff, 0x03], "a time before all time"),
+            (vec![0, 1, 1, 0, 2, 1, 0, 0xff, 0xff], "it ends in its columns"),
+            (vec![0, 1, 1, 0, 2, 1, 0, 0xff, 0xff, 0x07], "a bit too many"),
+            (vec![0, 1, 1, 0, 2, 1, 0, 0xff, 0xff, 0x03, 0], "a byte too many"),
+            (vec![0, 1, 10, 0, 2, 1, 0, 0xff, 0xff, 0x03], "its sends go beyond the chat's last"),
         ] {
             assert!(decoded(row.into(), newest).is_err(), "{why}");
         }

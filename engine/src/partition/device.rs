@@ -76,7 +76,7 @@ impl State {
             return Outcome::DeviceAdded(number);
         }
         // The highest number is not given, so that there is always a next one.
-        if row.devices.len() >= DEVICES_MAX || row.next_device == u32::MAX {
+        if row.devices.len() >= DEVICES_MAX || row.next_device > DeviceId::LAST.get() {
             return Outcome::Refused(Code::TooMany);
         }
         let row = self.edit::<User>(user).as_mut().expect("it is there");

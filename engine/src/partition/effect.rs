@@ -8,7 +8,8 @@
 
 use columba_wire::{ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId, keys::KeyBundle};
 
-pub use crate::message::StoredMessage;
+use super::{chat::Members, group::Marks, receipt::Member};
+pub use crate::message::{MessageKind, StoredMessage};
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +44,8 @@ pub enum Effect {
     Committed {
         /// The chat.
         chat: ChatId,
-        /// Its members; twice the same in a chat with oneself.
-        members: [UserId; 2],
+        /// Whom it is for.
+        members: Members,
         /// The message.
         message: StoredMessage,
     },
@@ -53,30 +54,26 @@ pub enum Effect {
         /// The chat.
         chat: ChatId,
         /// Its members.
-        members: [UserId; 2],
+        members: Members,
         /// The member.
         user: UserId,
-        /// The durable cursor now.
-        covered: MessageSeq,
-        /// The durable delivered watermark now.
-        delivered: MessageSeq,
-        /// The same for what every device has.
-        everywhere: MessageSeq,
-        /// The member's read watermark.
-        read: MessageSeq,
+        /// How far it durably is now.
+        now: Member,
+        /// In a group whose member has got more: what its members have, and what they have read.
+        marks: Option<(Marks, Marks)>,
     },
     /// A member has read further: tell the others.
     ReadMoved {
         /// The chat.
         chat: ChatId,
         /// Its members.
-        members: [UserId; 2],
+        members: Members,
         /// Who has read.
         user: UserId,
-        /// The member's delivered watermark.
-        delivered: MessageSeq,
-        /// Up to here.
-        read: MessageSeq,
+        /// How far it durably is now.
+        now: Member,
+        /// In a group: what its members have, and what they have read.
+        marks: Option<(Marks, Marks)>,
     },
     /// A reference is in a device's inbox, now or from before.
     Inboxed {

@@ -4,21 +4,24 @@
 //! a message takes its body and some 45 bytes, nothing is taken from the allocator for it, and a layer of a million
 //! messages is given back in some hundred pieces.
 //!
-//! | record | sender 16, device varint, client seq varint, time varint, length varint, body |
+//! | record | sender 16, device and kind varint, client seq varint, time varint, length varint, body |
 //! |---|---|
 //!
 //! Invariants
 //! - A run is dense: its messages are `first, first + 1, ...`; `apply` appends, a seal takes whole runs.
 //! - A chunk never moves: it has its room from the begin.
 
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
 
 use super::{
     codec::{Put as _, VARINT_BYTES_MAX, take_varint},
     effect::StoredMessage,
     sharded::ShardedMap,
 };
-use crate::planted::{self, Planted};
+use crate::{
+    message::MessageKind,
+    planted::{self, Planted},
+};
 
 /// Room of the first chunk; each further one has twice as much, up to the most. A longer message has its own.
 const CHUNK_BYTES_MIN: usize = 4 * 1024;
@@ -83,7 +86,7 @@ impl Messages {
         let chunk = &mut self.chunks[number];
         let place = Place { chunk: short(number), at: short(chunk.len()) };
         chunk.put_user(message.sender.user);
-        chunk.put_varint(message.sender.device.get().into());
+        chunk.put_varint(message.kind.with_device(message.sender.device).into());
         chunk.put_varint(message.client_seq.get());
         chunk.put_varint(message.time_ms);
         chunk.put_varint(message.body.len() as u64);
@@ -96,12 +99,14 @@ impl Messages {
         let (user, mut rest) = record.split_first_chunk().expect("a record begins with its sender");
         let [device, client_seq, time_ms, length] =
             core::array::from_fn(|_| take_varint(&mut rest).expect("a record is what was written"));
-        let device = u32::try_from(device).ok().and_then(|device| DeviceId::new(device).ok());
+        let device = u32::try_from(device).ok().and_then(MessageKind::split_device);
+        let (kind, device) = device.expect("a device was written");
         StoredMessage {
             seq,
-            sender: DeviceAddress { user: UserId::from_bytes(*user), device: device.expect("a device was written") },
+            sender: DeviceAddress { user: UserId::from_bytes(*user), device },
             client_seq: ClientSeq::new(client_seq),
             time_ms,
+            kind,
             body: &rest[..usize::try_from(length).expect("a length was written")],
         }
     }
@@ -173,6 +178,7 @@ fn short(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use columba_wire::DeviceId;
     use proptest::prelude::*;
 
     use super::*;
@@ -183,10 +189,11 @@ mod tests {
             seq: MessageSeq::new(seq),
             sender: DeviceAddress {
                 user: UserId::from_bytes([chat; 16]),
-                device: DeviceId::new(1 + u32::from(chat) * 70_000).unwrap(),
+                device: DeviceId::new(1 + u32::from(chat) * 60_000).unwrap(),
             },
             client_seq: ClientSeq::new(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             time_ms: n << 7,
+            kind: if seq.is_multiple_of(5) { MessageKind::Change } else { MessageKind::Client },
             body: Bytes::from(vec![chat ^ seq.to_le_bytes()[0]; bytes]),
         }
     }

@@ -5,6 +5,7 @@
 //! | [`command`] | what may be asked; how entries are encoded |
 //! | [`effect`] | answers, and what the driver must then do |
 //! | [`chat`] | chats, messages, the dense seq |
+//! | [`group`] | groups: members, roles, changes |
 //! | `dedup` | idempotency by (device, client seq) |
 //! | [`receipt`] | members: fan-out cursor, delivered, read |
 //! | [`inbox`] | per-device queues with watermark |
@@ -35,6 +36,7 @@ mod dedup;
 pub mod device;
 pub mod effect;
 mod flush;
+pub mod group;
 pub mod inbox;
 pub mod keys;
 mod living;
@@ -56,6 +58,7 @@ use self::{
     command::Command,
     device::Device,
     effect::{Effects, Outcome},
+    group::ChangeFields,
     inbox::{Inbox, InboxChat},
     profile::Profile,
     retention::Settings,
@@ -159,6 +162,9 @@ impl State {
             Command::Send { chat, peer, sender, client_seq, time_ms, body } => {
                 self.apply_send(SendFields { chat, peer, sender, client_seq, time_ms, body }, effects)
             }
+            Command::ChangeGroup { chat, sender, client_seq, time_ms, change } => {
+                self.apply_change_group(ChangeFields { chat, sender, client_seq, time_ms, change }, effects)
+            }
             Command::Advance(items) => self.apply_advance(&items, effects),
             Command::MarkRead { chat, user, seq } => self.apply_mark_read(chat, user, seq, effects),
             Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
@@ -202,6 +208,7 @@ impl State {
                 self.want::<Device>(device, RowKey::Device, missing);
             }
             Command::Send { chat, .. }
+            | Command::ChangeGroup { chat, .. }
             | Command::MarkRead { chat, .. }
             | Command::SetRetention { chat: Some(chat), .. } => self.want::<ChatRow>(*chat, RowKey::Chat, missing),
             Command::Advance(items) => {

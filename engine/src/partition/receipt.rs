@@ -8,12 +8,16 @@ use columba_wire::{ChatId, Code, MessageSeq, UserId};
 
 use super::{
     State,
-    chat::{Chat, ChatRow, Pending},
+    chat::{ChatRow, Pending},
     codec::{Put as _, Take},
     command::Progress,
     effect::{Effect, Effects, Outcome},
+    group::Marks,
 };
-use crate::error::Result;
+use crate::{
+    error::Result,
+    planted::{self, Planted},
+};
 
 /// How far a member is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,23 +58,21 @@ impl State {
             }
             let settings = self.settings;
             let row = self.edit::<ChatRow>(item.chat).as_mut().expect("it is there");
-            let Chat { last_seq, members, .. } = row.chat;
+            let last = row.last_of(item.user);
             let member = row.member_mut(item.user).expect("the user is a member");
-            member.covered = member.covered.max(item.covered.min(last_seq));
-            member.delivered = member.delivered.max(item.delivered.min(last_seq));
+            let delivered_before = member.delivered;
+            member.covered = member.covered.max(item.covered.min(last));
+            member.delivered = member.delivered.max(item.delivered.min(last));
             member.everywhere = member.everywhere.max(item.everywhere.min(member.covered));
-            let Member { covered, delivered, read, everywhere } = *member;
-            effects.effects.push(Effect::Advanced {
-                chat: item.chat,
-                members,
-                user: item.user,
-                covered,
-                delivered,
-                everywhere,
-                read,
-            });
+            if planted::is(Planted::ReadLost) {
+                member.read = MessageSeq::ZERO;
+            }
+            let now = *member;
+            let marks = (now.delivered > delivered_before).then(|| marks(row)).flatten();
+            let members = row.members();
+            effects.effects.push(Effect::Advanced { chat: item.chat, members, user: item.user, now, marks });
             settings.delete_delivered(item.chat, row);
-            let behind = row.last_member(|member| member.covered) < last_seq;
+            let behind = row.lowest(|member| member.covered) < row.chat.last_seq;
             if row.chat.pending && !behind {
                 row.chat.pending = false;
                 self.active.insert::<Pending>(item.chat, None);
@@ -87,18 +89,27 @@ impl State {
         effects: &mut Effects,
     ) -> Outcome {
         let known = self.get::<ChatRow>(&chat);
-        let Some((last_seq, member)) = known.and_then(|row| Some((row.chat.last_seq, row.member(user)?))) else {
+        let Some((last_seq, member)) = known.and_then(|row| {
+            row.first_of(user)?;
+            Some((row.chat.last_seq, row.member(user)?))
+        }) else {
             return Outcome::Refused(Code::UnknownChat);
         };
         let read = seq.min(last_seq);
         if read > member.read {
             let row = self.edit::<ChatRow>(chat).as_mut().expect("it is there");
-            let members = row.chat.members;
             let member = row.member_mut(user).expect("the user is a member");
             member.read = read;
-            let delivered = member.delivered;
-            effects.effects.push(Effect::ReadMoved { chat, members, user, delivered, read });
+            let now = *member;
+            let (members, marks) = (row.members(), marks(row));
+            effects.effects.push(Effect::ReadMoved { chat, members, user, now, marks });
         }
         Outcome::Done
     }
+}
+
+/// What the members of a group have and have read.
+fn marks(row: &ChatRow) -> Option<(Marks, Marks)> {
+    let group = row.group()?;
+    Some((group.marks(|member| member.delivered), group.marks(|member| member.read)))
 }

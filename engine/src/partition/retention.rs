@@ -269,7 +269,7 @@ impl Settings {
         if !matches!(self.retention_of(&row.chat), Retention::UntilDelivered { .. }) {
             return;
         }
-        let delivered = row.last_member(|member| member.everywhere);
+        let delivered = row.lowest(|member| member.everywhere);
         let Chat { last_seq, deleted_up_to, .. } = &mut row.chat;
         assert!(delivered <= *last_seq, "chat {id}: {delivered} is everywhere, {last_seq} was given");
         *deleted_up_to = delivered.max(*deleted_up_to);

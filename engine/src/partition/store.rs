@@ -16,10 +16,11 @@ use futures_util::future::{join, try_join_all};
 
 use super::{
     PartitionStats, RowKey, State,
-    chat::{Chat, ChatRow, Pending},
+    chat::{Chat, ChatRow, ChatView, Members, Pending},
     command::{Command, decode_entry},
     device::Device,
     effect::{Effects, StoredMessage},
+    group::Role,
     inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, encode_entry, entry_key, parse_entry_key},
     keys::DeviceKeys,
     profile::Profile,
@@ -144,7 +145,7 @@ impl<D: Disk> Partition<D> {
 
     /// Whether a send may be proposed at once: its chat exists, and every row it touches is in memory.
     pub fn may_apply_send(&self, command: &Command) -> bool {
-        let Command::Send { chat, .. } = command else {
+        let (Command::Send { chat, .. } | Command::ChangeGroup { chat, .. }) = command else {
             return false;
         };
         let exists = self.inner.state.borrow().lookup::<ChatRow>(chat).flatten().is_some();
@@ -423,7 +424,39 @@ impl<D: Disk> Partition<D> {
         self.look::<ChatRow, _>(chat, |row| row.map(|row| row.chat)).await
     }
 
-    /// A member of a chat.
+    /// A chat as a user sees it; `None` where there is none, or the user is no member.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn chat_of(&self, chat: ChatId, user: UserId) -> Result<Option<ChatView>> {
+        self.look::<ChatRow, _>(chat, |row| row?.view_of(user)).await
+    }
+
+    /// A chat, and the first message of it that is for this user; `None` where the user is no member.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn chat_from(&self, chat: ChatId, user: UserId) -> Result<Option<(Chat, MessageSeq)>> {
+        self.look::<ChatRow, _>(chat, |row| row.and_then(|row| Some((row.chat, row.first_of(user)?)))).await
+    }
+
+    /// What a user may do in a group; `None` where it is no member, or the chat is no group.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn role(&self, chat: ChatId, user: UserId) -> Result<Option<Role>> {
+        self.look::<ChatRow, _>(chat, |row| Some(row?.group()?.member(user)?.role)).await
+    }
+
+    /// Whom a chat's messages are for.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn members(&self, chat: ChatId) -> Result<Option<Members>> {
+        self.look::<ChatRow, _>(chat, |row| row.map(ChatRow::members)).await
+    }
+
+    /// How far a member of a chat is.
     ///
     /// # Errors
     /// Damage, `Io`.
@@ -553,7 +586,7 @@ impl<D: Disk> Partition<D> {
                 for message in &page.messages {
                     hash.mix(&message.seq.get().to_le_bytes());
                     hash.mix(message.sender.user.as_bytes());
-                    hash.mix(&message.sender.device.get().to_le_bytes());
+                    hash.mix(&message.kind.with_device(message.sender.device).to_le_bytes());
                     hash.mix(&message.client_seq.get().to_le_bytes());
                     hash.mix(&message.time_ms.to_le_bytes());
                     hash.mix(&message.body);

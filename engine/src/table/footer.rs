@@ -17,7 +17,7 @@ use crate::{
 
 const MAGIC: &[u8; 8] = b"COLTABL1";
 /// The version of table files that this program writes, and the newest it reads.
-pub const TABLE_VERSION: u32 = 3;
+pub const TABLE_VERSION: u32 = 4;
 
 /// A table file's footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

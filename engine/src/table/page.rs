@@ -88,6 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::message::MessageKind;
 
     fn message(seq: u64) -> StoredMessage {
         StoredMessage {
@@ -95,6 +96,7 @@ mod tests {
             sender: DeviceAddress { user: UserId::from_bytes([1; 16]), device: DeviceId::FIRST },
             client_seq: ClientSeq::new(seq),
             time_ms: seq,
+            kind: MessageKind::Client,
             body: vec![7; usize::try_from(seq % 5).unwrap()].into(),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     background::Pacer,
     env::{Disk as _, DiskFile as _, clock::ManualClock, executor::block_on, sim_disk::SimDisk},
     ids::{FileId, LogIndex, Term},
-    message::StoredMessage,
+    message::{MessageKind, StoredMessage},
 };
 
 fn pacer() -> Pacer {
@@ -39,7 +39,14 @@ async fn small_file(disk: &SimDisk, class: Class) -> PathBuf {
             let sender = DeviceAddress { user: UserId::from_bytes([1; 16]), device: DeviceId::FIRST };
             let (seq, client_seq) = (MessageSeq::new(u64::from(n)), ClientSeq::new(u64::from(n) * 3));
             let body = Bytes::from(vec![n.to_le_bytes()[0]; 40]);
-            let message = StoredMessage { seq, sender, client_seq, time_ms: 1000 + u64::from(n), body };
+            let message = StoredMessage {
+                seq,
+                sender,
+                client_seq,
+                time_ms: 1000 + u64::from(n),
+                kind: MessageKind::Client,
+                body,
+            };
             writer.push_message(chat, &message, &mut slice).await.unwrap();
         } else {
             let value = (n % 9 != 0).then(|| vec![n.to_le_bytes()[0]; 40]);

@@ -115,7 +115,7 @@ async fn table(class: Class, rows: u32) -> Result<Vec<u8>> {
             let sender = DeviceAddress { user: UserId::from_bytes(scattered(1)), device: DeviceId::FIRST };
             let (seq, client_seq) = (MessageSeq::new(n + 1), ClientSeq::new(n + 1));
             let body = Bytes::from(scattered(u8::try_from(row % 256).expect("below 256")).repeat(8));
-            let message = StoredMessage { seq, sender, client_seq, time_ms: 1000 + n, body };
+            let message = StoredMessage { seq, sender, client_seq, time_ms: 1000 + n, kind: MessageKind::Client, body };
             let chat = ChatId::from_bytes([u8::try_from(row / 100).expect("few"); 16]);
             writer.push_message(chat, &message, &mut slice).await?;
         } else {
@@ -150,7 +150,7 @@ async fn rows() -> Result<Vec<Seed>> {
         let from = usize::from(n % 4 == 0);
         let (sender, peer, client_seq) = (devices[from], users[1 - from], ClientSeq::new(n));
         let time_ms = time_ms + n / 10 * 3_600_000 + n * 700;
-        commands.push(Command::Send { chat, peer, sender, client_seq, time_ms, body: Bytes::new() });
+        commands.push(Command::Send { chat, peer: Some(peer), sender, client_seq, time_ms, body: Bytes::new() });
     }
     commands.push(Command::Advance(vec![Progress {
         chat,
@@ -191,7 +191,7 @@ fn entries() -> Vec<Seed> {
         Command::ClaimHandle { handle: handle.clone(), user, device_key, time_ms },
         Command::CreateUser { user, handle: handle.clone(), device_key, device_name: "phone".to_owned(), time_ms },
         Command::ConfirmHandle { handle, user },
-        Command::Send { chat, peer: user, sender: device, client_seq: ClientSeq::new(8), time_ms, body },
+        Command::Send { chat, peer: Some(user), sender: device, client_seq: ClientSeq::new(8), time_ms, body },
         Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
         Command::MarkRead { chat, user, seq: to },
         Command::AppendInbox(vec![InboxAppend { device, chat, from, to }; 2]),
@@ -241,6 +241,7 @@ fn message_block(chats: u8, messages: u64) -> Vec<u8> {
                 sender: DeviceAddress { user, device: DeviceId::FIRST },
                 client_seq: ClientSeq::new(300 + n),
                 time_ms: 1_700_000_000_000 + n * n * 777,
+                kind: if n == 4 { MessageKind::Change } else { MessageKind::Client },
                 body: Bytes::from_static(&b"good morning"[..if n == 1 { 0 } else { 12 }]),
             };
             let mut id = scattered(chat);

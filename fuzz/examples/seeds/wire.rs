@@ -65,7 +65,12 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::Login(Login { user_id: ID, device_id: 1, binding, signature: SIGNATURE }),
         Kind::Ping(Ping {}),
         Kind::Bye(Bye {}),
-        Kind::Send(Send { client_seq: 300, to_user: OTHER, body: Bytes::from_static(b"good morning") }),
+        Kind::Send(Send {
+            client_seq: 300,
+            to_user: OTHER,
+            body: Bytes::from_static(b"good morning"),
+            ..Send::default()
+        }),
         Kind::Ack(Ack { chat_id: ID, seq: 12 }),
         Kind::Read(Read { chat_id: ID, seq: 12 }),
         Kind::GetHistory(GetHistory { chat_id: ID, before_seq: 40, limit: 20 }),

@@ -5,6 +5,7 @@
 //! survives the node's crashes: it is another machine. A second device of a user asks for a link code instead of
 //! registering.
 
+mod groups;
 mod keys;
 
 use core::task::{Context, Poll, Waker};
@@ -20,14 +21,15 @@ use columba_wire::{
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 
-pub use self::keys::Keys;
+use self::groups::What;
+pub use self::{groups::Groups, keys::Keys};
 use crate::world::{SimSession, World};
 
 /// A message that the node has acknowledged, as the sender remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// To whom.
-    pub to: UserId,
+    /// To whom; `None` where it is of a group.
+    pub to: Option<UserId>,
     /// The chat.
     pub chat: ChatId,
     /// Its place.
@@ -53,8 +55,7 @@ pub struct Received {
 #[derive(Clone, Debug)]
 struct Unanswered {
     client_seq: u64,
-    to: UserId,
-    body: Bytes,
+    what: What,
     sent: bool,
 }
 
@@ -75,6 +76,8 @@ pub struct Client {
     pub received: BTreeMap<ChatId, Received>,
     /// The highest receipts seen: per chat and user (delivered, read).
     pub receipts: BTreeMap<(ChatId, UserId), (u64, u64)>,
+    /// The highest seen of what all others of a group have: (delivered, read).
+    pub group_receipts: BTreeMap<ChatId, (u64, u64)>,
     /// Promises that were broken, as the client sees it.
     pub broken: Vec<String>,
     /// Requests refused for lack of space.
@@ -89,6 +92,8 @@ pub struct Client {
     pub revoked_others: Vec<u32>,
     /// Its keys, and those that it was given.
     pub keys: Keys,
+    /// What it knows of groups.
+    pub groups: Groups,
 }
 
 /// A device that is linked to a user.
@@ -102,12 +107,17 @@ pub struct Link {
     pub revoke_asked: bool,
     /// Whether it is revoked for certain.
     pub revoked: bool,
+    /// Whether it was when it last asked to be let in.
+    asked_revoked: bool,
 }
 
 /// The request that approves a link; those about keys have the numbers before it.
 const APPROVE: u64 = 6;
 /// The request that revokes a device has this number and the device's; below those of sends.
 const REVOKE: u64 = 500;
+
+/// What a group may answer to a member, or to one that has been put out.
+const REFUSALS: &[Code] = &[Code::UnknownChat, Code::UnknownUser, Code::NotAllowed, Code::InvalidArgument];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -133,11 +143,13 @@ impl Client {
             acknowledged: Vec::new(),
             received: BTreeMap::new(),
             receipts: BTreeMap::new(),
+            group_receipts: BTreeMap::new(),
             broken: Vec::new(),
             refused_no_space: 0,
             acknowledges: true,
             is_synced: false,
             keys: Keys::default(),
+            groups: Groups::default(),
             link: None,
             revoked_others: Vec::new(),
         }
@@ -211,13 +223,18 @@ impl Client {
         for send in &mut self.unanswered {
             send.sent = false;
         }
+        self.forget_reads();
     }
 
     /// Wants a message sent: now if it can, else after the next login.
     pub fn send(&mut self, to: UserId, body: Bytes) {
+        self.queue(What::ToUser(to, body));
+    }
+
+    fn queue(&mut self, what: What) {
         let client_seq = self.next_client_seq;
         self.next_client_seq += 1;
-        self.unanswered.push_back(Unanswered { client_seq, to, body, sent: false });
+        self.unanswered.push_back(Unanswered { client_seq, what, sent: false });
         self.send_unsent();
     }
 
@@ -233,8 +250,7 @@ impl Client {
             .filter(|send| !send.sent)
             .map(|send| {
                 send.sent = true;
-                let to_user = Bytes::copy_from_slice(send.to.as_bytes());
-                (send.client_seq, v1::Send { client_seq: send.client_seq, to_user, body: send.body.clone() })
+                (send.client_seq, send.what.frame(send.client_seq))
             })
             .collect();
         for (client_seq, send) in frames {
@@ -250,19 +266,8 @@ impl Client {
         }
         let back = usize::try_from(rng.below(recent as u64)).expect("an index");
         let old = self.acknowledged[self.acknowledged.len() - 1 - back].clone();
-        let to_user = Bytes::copy_from_slice(old.to.as_bytes());
-        let send = v1::Send { client_seq: old.client_seq, to_user, body: old.body };
-        self.frame(1000 + old.client_seq, Request::Send(send));
-    }
-
-    /// Marks a chat as read up to what was received.
-    pub fn read(&mut self, chat: ChatId) {
-        let last = self.received.get(&chat).and_then(|received| received.messages.keys().next_back().copied());
-        if let Some(seq) = last
-            && self.stage == Stage::Open
-        {
-            let chat_id = Bytes::copy_from_slice(chat.as_bytes());
-            self.frame(2, Request::Read(v1::Read { chat_id, seq }));
+        if let Some(to) = old.to {
+            self.frame(1000 + old.client_seq, Request::Send(What::ToUser(to, old.body).frame(old.client_seq)));
         }
     }
 
@@ -346,7 +351,8 @@ impl Client {
                 self.address = Some(DeviceAddress { user, device });
             }
             Kind::Welcome(_) => {
-                if self.link.as_ref().is_some_and(|link| link.revoked) {
+                // A welcome from before may still be on its way to a device that is slow.
+                if self.link.as_ref().is_some_and(|link| link.asked_revoked) {
                     self.broken.push(format!("{}: let in, and was revoked", self.handle));
                 }
                 self.stage = Stage::Open;
@@ -361,6 +367,8 @@ impl Client {
             Kind::KeysStored(_) => self.handle_keys_stored(),
             Kind::Keys(keys) => self.handle_keys(&keys),
             Kind::Goaway(_) => {}
+            Kind::Done(_) if request_id >= groups::READ => self.handle_read_done(request_id),
+            Kind::Receipts(receipts) => self.handle_receipts(&receipts),
             Kind::Done(_) => {
                 let revoked = request_id.checked_sub(REVOKE).and_then(|device| u32::try_from(device).ok());
                 self.revoked_others.extend(revoked);
@@ -370,7 +378,7 @@ impl Client {
             | Kind::LinkInfo(_)
             | Kind::DeviceAdded(_)
             | Kind::History(_)
-            | Kind::Receipts(_)
+            | Kind::Chat(_)
             | Kind::UserFound(_)
             | Kind::Presence(_)
             | Kind::User(_)
@@ -389,6 +397,7 @@ impl Client {
     fn answer(&mut self, challenge: &v1::Challenge) {
         let nonce: [u8; 32] = challenge.nonce[..].try_into().expect("a nonce has 32 bytes");
         self.stage = Stage::Waiting;
+        self.link.iter_mut().for_each(|link| link.asked_revoked = link.revoked);
         let binding = ChannelBinding::None.into();
         let request = match self.address {
             Some(address) => {
@@ -440,8 +449,12 @@ impl Client {
         }
         if let Some(at) = self.unanswered.iter().position(|send| send.client_seq == sent.client_seq) {
             let send = self.unanswered.remove(at).expect("it was just found");
-            let known = Acknowledged { to: send.to, chat, seq: sent.seq, client_seq: sent.client_seq, body: send.body };
-            self.acknowledged.push(known);
+            let to = if let What::ToUser(user, _) = &send.what { Some(*user) } else { None };
+            if send.what.is_of_group() {
+                self.groups.known.insert(chat);
+            }
+            let (seq, client_seq, body) = (sent.seq, sent.client_seq, send.what.body());
+            self.acknowledged.push(Acknowledged { to, chat, seq, client_seq, body });
         }
         self.send_unsent();
     }
@@ -450,20 +463,29 @@ impl Client {
         let chat = ChatId::try_from(&deliver.chat_id[..]).expect("the node sends ids");
         let sender = UserId::try_from(&deliver.sender_user[..]).expect("the node sends ids");
         let handle = self.handle.clone();
+        let body = match deliver.change {
+            Some(change) => self.handle_change(chat, deliver.seq, sender, *change),
+            None => deliver.body,
+        };
         let received = self.received.entry(chat).or_default();
         if let Some(before) = received.messages.get(&deliver.seq)
-            && *before != (sender, deliver.body.clone())
+            && *before != (sender, body.clone())
         {
             self.broken.push(format!("{handle}: seq {} of {chat} is two messages", deliver.seq));
         }
         received.in_session = received.in_session.max(deliver.seq);
-        received.messages.entry(deliver.seq).or_insert((sender, deliver.body));
+        received.messages.entry(deliver.seq).or_insert((sender, body));
     }
 
     fn handle_receipt(&mut self, receipt: &v1::Receipt) {
         let chat = ChatId::try_from(&receipt.chat_id[..]).expect("the node sends ids");
-        let user = UserId::try_from(&receipt.user_id[..]).expect("the node sends ids");
-        let known = self.receipts.entry((chat, user)).or_default();
+        let known = match &receipt.user_id[..] {
+            [] => self.group_receipts.entry(chat).or_default(),
+            user => {
+                let user = UserId::try_from(user).expect("the node sends ids");
+                self.receipts.entry((chat, user)).or_default()
+            }
+        };
         known.0 = known.0.max(receipt.delivered_seq);
         known.1 = known.1.max(receipt.read_seq);
     }
@@ -476,10 +498,21 @@ impl Client {
         if request_id == keys::PUT && self.stage == Stage::Open {
             return self.handle_upload_refused(code);
         }
+        if request_id >= groups::READ {
+            // Of a group that the user is not in any more; or it was not done, and nobody relies on it.
+            return;
+        }
         if let Some(client_seq) = request_id.checked_sub(1000) {
             // What `resend_old` sends may be older than the node remembers by then; it is known to be stored.
             let forgotten = code == Code::ClientSeqTooOld
                 && self.acknowledged.iter().any(|message| message.client_seq == client_seq);
+            let at = self.unanswered.iter().position(|send| send.client_seq == client_seq);
+            let is_of_group = at.is_some_and(|at| self.unanswered[at].what.is_of_group());
+            if is_of_group && REFUSALS.contains(&code) {
+                let refused = self.unanswered.remove(at.unwrap_or_default()).expect("it was just found");
+                self.groups.refused.push(refused.what.body());
+                return self.send_unsent();
+            }
             if !code.is_retryable() && !forgotten {
                 self.broken.push(format!("{}: send {client_seq} was refused: {code}", self.handle));
             }

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use columba_engine::{
     env::{
@@ -10,6 +12,11 @@ use columba_engine::{
         sim_disk::{FaultCounts, Faults, SimDisk},
     },
     partition::retention::Retention,
+};
+
+use columba_wire::{
+    UserId,
+    v1::{self, group_change::Kind as Change},
 };
 
 use crate::{
@@ -41,6 +48,8 @@ pub struct Coverage {
     pub duplicates: u64,
     /// One-time keys given to clients.
     pub keys: u64,
+    /// Changes of groups that clients received.
+    pub group_changes: u64,
     /// What the disk did.
     pub disk: FaultCounts,
     /// Virtual time, milliseconds.
@@ -61,12 +70,21 @@ pub struct Failure {
 /// How long the node may take to deliver everything once faults have ended, virtual time.
 const LIVENESS: Duration = Duration::from_secs(120);
 
+/// What sets the generators of parts of a workload apart.
+const KEYS: u64 = 0x6b65_7973;
+const GROUPS: u64 = 0x6772_6f75_7073;
+/// Groups in one simulation.
+const GROUPS_MAX: usize = 4;
+
 struct Simulation {
     seed: u64,
     rng: Rng,
     devices_rng: Rng,
     /// For keys alone: a seed does the same with messages as without them.
     keys_rng: Rng,
+    /// The same for groups.
+    groups_rng: Rng,
+    has_groups: bool,
     clock: ManualClock,
     layout: Layout,
     clients: Vec<Client>,
@@ -98,7 +116,9 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
     let layout = Layout { cores: 1 + u16::from(rng.one_in(2)), retention, ..Layout::SMALL };
     let mut simulation = Simulation {
         seed,
-        keys_rng: Rng::from_seed(!seed),
+        keys_rng: Rng::from_seed(!seed ^ KEYS),
+        groups_rng: Rng::from_seed(!seed ^ GROUPS),
+        has_groups: seed / 4 % 2 == 1,
         clock: World::new_clock(),
         layout,
         clients,
@@ -258,6 +278,7 @@ impl Simulation {
         }
         self.step_devices(world);
         self.keys();
+        self.groups();
         world.run()?;
         self.drain(world)?;
         self.note_devices();
@@ -322,6 +343,56 @@ impl Simulation {
         } else if let Some(address) = self.clients[of].address {
             self.clients[who].take_keys(address.user);
         }
+    }
+
+    /// Somebody makes a group, changes one that it knows, or writes to it. Whether it may it is told.
+    fn groups(&mut self) {
+        if !self.has_groups || !self.groups_rng.one_in(2) {
+            return;
+        }
+        let clients = self.clients.len() as u64;
+        let pick = |rng: &mut Rng, below: u64| usize::try_from(rng.below(below)).expect("an index");
+        let who = pick(&mut self.groups_rng, clients);
+        let users: Vec<_> =
+            self.clients.iter().filter_map(|client| client.address).map(|address| address.user).collect();
+        if users.is_empty() || self.clients[who].address.is_none() {
+            return;
+        }
+        let some = |rng: &mut Rng| -> Vec<UserId> {
+            let count = 1 + rng.below(3);
+            (0..count).map(|_| users[pick(rng, users.len() as u64)]).collect()
+        };
+        let ids = |users: Vec<UserId>| users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();
+        let rng = &mut self.groups_rng;
+        let all: BTreeSet<_> = self.clients.iter().flat_map(|client| client.groups.known.iter().copied()).collect();
+        let known: Vec<_> = self.clients[who].groups.known.iter().copied().collect();
+        if known.is_empty() || (all.len() < GROUPS_MAX && rng.one_in(20)) {
+            if all.len() < GROUPS_MAX {
+                let users = some(rng);
+                self.say(&format!("{} makes a group", self.clients[who].handle));
+                self.clients[who].create_group(&users);
+            }
+            return;
+        }
+        let group = known[pick(rng, known.len() as u64)];
+        let change = match rng.below(20) {
+            0..=2 => Change::Add(v1::AddMembers { user_ids: ids(some(rng)) }),
+            3 | 4 => Change::Remove(v1::RemoveMembers { user_ids: ids(some(rng)) }),
+            5 if rng.one_in(2) => Change::Leave(v1::LeaveGroup::default()),
+            6 => {
+                let role = i32::try_from(rng.below(3)).expect("a role");
+                let user_id = Bytes::copy_from_slice(some(rng)[0].as_bytes());
+                Change::SetRole(v1::SetRole { user_id, role })
+            }
+            7 => Change::SetLook(v1::SetLook { name: Some(Bytes::from(vec![7; 3])), ..v1::SetLook::default() }),
+            _ => {
+                self.messages += 1;
+                let text = format!("{}:{}:", self.clients[who].handle, self.messages);
+                return self.clients[who].send_to_group(group, Bytes::from(text));
+            }
+        };
+        self.say(&format!("{} changes a group: {change:?}", self.clients[who].handle));
+        self.clients[who].change_group(group, change);
     }
 
     fn send(&mut self, who: usize) {
@@ -398,8 +469,18 @@ impl Simulation {
                 .collect();
             return Err([vec![format!("not settled within {LIVENESS:?}")], stuck].concat());
         }
+        for client in &mut self.clients {
+            client.ask_receipts();
+        }
+        for _ in 0..20 {
+            world.advance(STEP).map_err(|stop| vec![format!("the node stops without a fault: {stop:?}")])?;
+            for client in &mut self.clients {
+                client.receive(1000);
+            }
+        }
         self.count(&world);
         for client in &self.clients {
+            self.coverage.group_changes += client.groups.changes.values().map(|all| all.len() as u64).sum::<u64>();
             self.coverage.acknowledged += client.acknowledged.len() as u64;
             self.coverage.keys += client.keys.taken.len() as u64;
             self.coverage.no_space += client.refused_no_space;

@@ -16,29 +16,40 @@ mod keys;
 mod people;
 
 use core::{future::poll_fn, task::Poll};
-use std::rc::Rc;
+use std::{collections::VecDeque, rc::Rc};
 
 use columba_engine::{
     env::{Clock, Disk},
     ids::{CoreId, PartitionId},
-    partition::{MessagePage, command::Command, device::Device, effect::Outcome},
+    partition::{
+        MessagePage,
+        chat::ChatView,
+        command::Command,
+        device::Device,
+        effect::Outcome,
+        group::{GroupChange, Role},
+    },
 };
 use columba_wire::{
     ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
     limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX},
     v1::{self, server_frame::Kind},
 };
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
 
 use super::{
     Core,
     host::Waiter,
-    message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket, UserMessage},
+    message::{
+        Answer, Ask, CoreMessage, Registration, SendContent, SendRequest, SessionId, SessionMessage, SessionRef,
+        Ticket, UserMessage,
+    },
     state::{Admitted, Job, Verdict, Wait, deliver_frame, id_bytes, send_command},
 };
 use crate::{
     core::limits::{HISTORY_STEPS_MAX, JOBS_MAX},
     delivery::{FANOUT_READ_BYTES, SYNC_FAILED_RETRY_MS, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
+    session::groups,
 };
 
 impl<D: Disk, C: Clock> Core<D, C> {
@@ -177,40 +188,56 @@ impl<D: Disk, C: Clock> Core<D, C> {
 
     // Admission.
 
+    /// One send after the other, in their order, until none waits.
     async fn admit(&self, chat: ChatId) {
         let partition = self.owned(|core| core.state.borrow().router.chat(chat));
-        let verdict = self.check_admission(&partition, chat).await;
-        self.with_state(|state| {
-            let wall = state.wall;
-            for request in state.admitting.remove(&chat).unwrap_or_default() {
-                match verdict {
-                    Ok(()) => {
-                        let command = send_command(chat, &request, wall);
-                        state.propose_send(partition.id(), chat, &request, &command);
-                    }
-                    Err(code) => state.refuse_send(&request, code),
+        loop {
+            let Some(request) = self.with_state(|state| {
+                let next = state.admitting.get_mut(&chat).and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    state.admitting.remove(&chat);
                 }
-            }
-        });
+                next
+            }) else {
+                return;
+            };
+            let verdict = self.check_admission(&partition, chat, &request).await;
+            self.with_state(|state| match verdict {
+                Ok(()) => {
+                    let command = send_command(chat, &request, state.wall);
+                    state.propose_send(partition.id(), chat, &request, &command);
+                }
+                Err(code) => state.refuse_send(&request, code),
+            });
+        }
     }
 
     async fn check_admission(
         &self,
         partition: &columba_engine::partition::Partition<D>,
         chat: ChatId,
+        request: &SendRequest,
     ) -> Result<(), Code> {
-        let (command, peer) = {
-            let state = self.state.borrow();
-            let Some(first) = state.admitting.get(&chat).and_then(|waiting| waiting.front()) else {
-                return Ok(());
-            };
-            (send_command(chat, first, state.wall), first.peer)
-        };
-        partition.prefetch(core::slice::from_ref(&command)).await.map_err(|error| self.code_of(&error))?;
-        if partition.chat(chat).await.map_err(|error| self.code_of(&error))?.is_some() {
-            return Ok(());
+        let failed = |error: columba_engine::Error| self.code_of(&error);
+        let command = send_command(chat, request, self.clock.wall());
+        partition.prefetch(core::slice::from_ref(&command)).await.map_err(failed)?;
+        match &request.content {
+            SendContent::ToUser(..) if partition.chat(chat).await.map_err(failed)?.is_some() => Ok(()),
+            SendContent::ToUser(peer, _) => self.check_exists(*peer).await,
+            SendContent::ToGroup(_) => Ok(()),
+            SendContent::Change(change) => {
+                // Who may let nobody in learns of no user by this: what the group refuses is refused first.
+                let is_new = matches!(change, GroupChange::Create { .. });
+                if !is_new && partition.role(chat, request.sender.user).await.map_err(failed)? < Some(Role::Admin) {
+                    return Ok(());
+                }
+                try_join_all(change.newcomers().iter().map(|user| self.check_exists(*user))).await.map(|_| ())
+            }
         }
-        match self.ask_user(peer, Ask::UserExists(peer)).await {
+    }
+
+    async fn check_exists(&self, user: UserId) -> Result<(), Code> {
+        match self.ask_user(user, Ask::UserExists(user)).await {
             Answer::Exists(true) => Ok(()),
             Answer::Exists(false) => Err(Code::UnknownUser),
             Answer::Refused(code) => Err(code),
@@ -424,7 +451,10 @@ impl<D: Disk, C: Clock> Core<D, C> {
     async fn request(&self, session: SessionId, request_id: u64, ask: Ask) {
         let handle = if let Ask::FindHandle(handle) = &ask { handle.clone() } else { String::new() };
         let chat = match &ask {
-            Ask::History { chat, .. } | Ask::Members { chat, .. } | Ask::MarkRead { chat, .. } => Some(*chat),
+            Ask::History { chat, .. }
+            | Ask::Members { chat, .. }
+            | Ask::Chat { chat, .. }
+            | Ask::MarkRead { chat, .. } => Some(*chat),
             _ => None,
         };
         let to = match (&ask, chat) {
@@ -535,20 +565,21 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             Ask::History { chat, user, before, limit } => self.history(chat, user, before, limit).await,
             Ask::Members { chat, user } => {
-                let (partition, row) = self.chat_of_member(chat, user).await?;
-                let mut members = Vec::new();
-                for member in row.members {
-                    let mut found = partition.member(chat, member).await.map_err(failed)?.unwrap_or_default();
+                let mut view = self.chat_of_member(chat, user).await?;
+                for (member, found) in &mut view.members {
                     // What was told already may not be durable yet.
-                    found.delivered = found.delivered.max(self.state.borrow().fanout.delivered(chat, member));
-                    members.push((member, found));
+                    found.delivered = found.delivered.max(self.state.borrow().fanout.delivered(chat, *member));
                 }
-                members.dedup_by_key(|(user, _)| *user);
-                Ok(Answer::Members(row.last_seq, members))
+                Ok(Answer::Members(view.chat.last_seq, view.members))
+            }
+            Ask::Chat { chat, user } => {
+                let view = self.chat_of_member(chat, user).await?;
+                Ok(Answer::Reply(Kind::Chat(groups::chat_frame(chat, &view))))
             }
             Ask::MarkRead { chat, user, seq } => {
-                let (partition, _) = self.chat_of_member(chat, user).await?;
-                to_done(&self.propose(partition.id(), Command::MarkRead { chat, user, seq }).await?)
+                self.chat_of_member(chat, user).await?;
+                let id = self.state.borrow().router.chat(chat);
+                to_done(&self.propose(id, Command::MarkRead { chat, user, seq }).await?)
             }
             Ask::Devices(user, ask) => self.answer_devices(user, ask).await,
             Ask::Link(code, ask) => self.answer_link(code, ask),
@@ -557,22 +588,17 @@ impl<D: Disk, C: Clock> Core<D, C> {
         }
     }
 
-    async fn chat_of_member(
-        &self,
-        chat: ChatId,
-        user: UserId,
-    ) -> Result<(columba_engine::partition::Partition<D>, columba_engine::partition::chat::Chat), Code> {
+    async fn chat_of_member(&self, chat: ChatId, user: UserId) -> Result<ChatView, Code> {
         let partition = self.owned(|core| core.state.borrow().router.chat(chat));
-        let row = partition.chat(chat).await.map_err(|error| self.code_of(&error))?;
-        match row {
-            Some(row) if row.members.contains(&user) => Ok((partition, row)),
-            _ => Err(Code::UnknownChat),
-        }
+        let view = partition.chat_of(chat, user).await.map_err(|error| self.code_of(&error))?;
+        view.ok_or(Code::UnknownChat)
     }
 
     async fn history(&self, chat: ChatId, user: UserId, before: MessageSeq, limit: u32) -> Result<Answer, Code> {
-        let (partition, row) = self.chat_of_member(chat, user).await?;
-        let first = row.deleted_up_to.next();
+        let partition = self.owned(|core| core.state.borrow().router.chat(chat));
+        let found = partition.chat_from(chat, user).await.map_err(|error| self.code_of(&error))?;
+        let (row, from) = found.ok_or(Code::UnknownChat)?;
+        let first = row.deleted_up_to.next().max(from);
         let mut to = if before == MessageSeq::ZERO { row.last_seq } else { before.prev().min(row.last_seq) };
         let (mut newest, mut step) = (Vec::new(), limit);
         // Where a page has nothing that is not deleted, the ones below are looked at: a client asks below the last
@@ -585,6 +611,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             let count = usize::try_from(step).unwrap_or(usize::MAX);
             let read = partition.newest(chat, to, count, HISTORY_PAGE_BYTES_MAX).await;
             newest = read.map_err(|error| self.code_of(&error))?;
+            newest.retain(|message| message.seq >= first);
             (to, step) = (from.prev(), HISTORY_PAGE_MAX);
         }
         let mut bytes = 0;

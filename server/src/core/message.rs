@@ -8,7 +8,7 @@ mod directory;
 use bytes::Bytes;
 use columba_engine::{
     ids::CoreId,
-    partition::{MessagePage, device::Device, effect::StoredMessage, receipt::Member},
+    partition::{MessagePage, device::Device, effect::StoredMessage, group::GroupChange, receipt::Member},
 };
 use columba_wire::{
     ChatId, ClientSeq, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
@@ -83,12 +83,28 @@ pub struct SendRequest {
     pub request_id: u64,
     /// The sending device.
     pub sender: DeviceAddress,
-    /// The other member.
-    pub peer: UserId,
     /// The device's number for it.
     pub client_seq: ClientSeq,
-    /// The body.
-    pub body: Bytes,
+    /// What it is.
+    pub content: SendContent,
+}
+
+impl SendRequest {
+    /// Whether users become members by it, who must exist.
+    pub(crate) fn lets_in(&self) -> bool {
+        matches!(&self.content, SendContent::Change(change) if !change.newcomers().is_empty())
+    }
+}
+
+/// What a device sends to a chat.
+#[derive(Debug)]
+pub enum SendContent {
+    /// A message to this user.
+    ToUser(UserId, Bytes),
+    /// A message to a group.
+    ToGroup(Bytes),
+    /// A change of a group.
+    Change(GroupChange),
 }
 
 /// For a user's host: live sessions and inboxes.
@@ -125,8 +141,8 @@ pub enum UserMessage {
     Receipt {
         /// The chat.
         chat: ChatId,
-        /// The member.
-        about: UserId,
+        /// The member; in a group `None`: it is what all others have.
+        about: Option<UserId>,
         /// Its delivered watermark.
         delivered: MessageSeq,
         /// Its read watermark.
@@ -212,6 +228,13 @@ pub enum Ask {
     },
     /// The members of a chat, for a member.
     Members {
+        /// The chat.
+        chat: ChatId,
+        /// Who asks.
+        user: UserId,
+    },
+    /// What a chat is, for a member.
+    Chat {
         /// The chat.
         chat: ChatId,
         /// Who asks.

@@ -46,7 +46,7 @@ use columba_engine::{
     ids::{CoreId, PartitionId},
     journal::{Journal, JournalConfig},
     limits::{BATCH_BYTES_MAX, SEGMENT_BYTES, SEGMENTS_MAX, WINDOW_MS},
-    partition::{Partition, retention::Retention},
+    partition::{Partition, chat::Members, retention::Retention},
     tree::{Shared, TreeConfig},
 };
 use columba_replication::{CoreGroups, recovery::open_group};
@@ -56,7 +56,7 @@ use columba_wire::{
     v1::{ClientFrame, ServerFrame},
 };
 
-pub(crate) use self::state::Admitted;
+pub(crate) use self::state::{Admitted, id_bytes};
 use self::{
     message::{CoreMessage, SessionId, SessionRef},
     router::Router,
@@ -241,12 +241,15 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let Some(chat) = partition.chat(id).await? else {
                     continue;
                 };
-                let mut members = BTreeMap::new();
-                for user in chat.members {
-                    members.insert(user, partition.member(id, user).await?.unwrap_or_default());
+                let Some(found) = partition.members(id).await? else {
+                    continue;
+                };
+                let mut members = Vec::new();
+                for (user, _, until) in found.ranges() {
+                    members.push((user, until, partition.member(id, user).await?.unwrap_or_default()));
                 }
-                let now = self.clock.now();
-                self.state.borrow_mut().resume_chat(id, &chat, &members, now);
+                let (is_group, now) = (matches!(found, Members::Group(_)), self.clock.now());
+                self.state.borrow_mut().resume_chat(id, &chat, is_group, &members, now);
             }
         }
         Ok(())

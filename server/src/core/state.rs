@@ -26,13 +26,14 @@ use columba_engine::{
         Partition,
         chat::Chat,
         command::Command,
-        effect::{Outcome, StoredMessage},
+        effect::{MessageKind, Outcome, StoredMessage},
+        group::{Marks, Seat},
         receipt::Member,
         retention::Retention,
     },
 };
 use columba_replication::CoreGroups;
-use columba_wire::{ChatId, Code, DeviceAddress, UserId, link::LinkCode, v1};
+use columba_wire::{ChatId, Code, DeviceAddress, MessageSeq, UserId, link::LinkCode, v1};
 
 use super::{
     CoreOptions, TIMEOUT_MAX,
@@ -40,12 +41,12 @@ use super::{
     key_limits::KeyLimits,
     limits::{LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX},
     links::{Links, NewDevice},
-    message::{Answer, Ask, CoreMessage, Registration, SendRequest, SessionId, SessionRef, Ticket},
+    message::{Answer, Ask, CoreMessage, Registration, SendContent, SendRequest, SessionId, SessionRef, Ticket},
     router::Router,
 };
 use crate::{
     delivery::{
-        ADVANCE_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY,
+        ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY,
         fanout::Fanout,
         live::{Live, LiveOutput},
         presence::PresenceTable,
@@ -53,7 +54,7 @@ use crate::{
     metrics::CoreMetrics,
     rate::TokenBuckets,
     registration::RegistrationPolicy,
-    session::{Approval, Session, handshake::LoginAttempt},
+    session::{Approval, Session, groups, handshake::LoginAttempt},
 };
 
 /// Whom to wake when there is something to do.
@@ -92,6 +93,13 @@ pub(crate) enum Job {
     ApproveLink(SessionId, u64, Approval),
     /// Tell a user's devices that this one has changed the account.
     TellAccount(DeviceAddress),
+}
+
+/// What the members of a group have and have read.
+struct GroupReceipt {
+    seats: Arc<[Seat]>,
+    delivered: Marks,
+    read: Marks,
 }
 
 struct Slot {
@@ -143,6 +151,9 @@ pub(crate) struct CoreState<D: Disk> {
     trims: BTreeMap<DeviceAddress, u64>,
     next_advance: Instant,
     next_receipts: Instant,
+    /// What members of groups have, to be told to all of them.
+    group_receipts: BTreeMap<ChatId, GroupReceipt>,
+    next_group_receipts: Instant,
     next_last_seen: Instant,
     next_retention: Instant,
     /// Partitions to look at: whether they keep messages as they should, and what has expired.
@@ -210,6 +221,8 @@ impl<D: Disk> CoreState<D> {
             trims: BTreeMap::new(),
             next_advance: now + ADVANCE_EVERY,
             next_receipts: now + RECEIPT_EVERY,
+            group_receipts: BTreeMap::new(),
+            next_group_receipts: now + GROUP_RECEIPT_EVERY,
             next_last_seen: now + LAST_SEEN_EVERY,
             next_retention: now,
             retention_due: BTreeSet::new(),
@@ -270,8 +283,15 @@ impl<D: Disk> CoreState<D> {
         LinkCode::from_random(bytes)
     }
 
-    pub(crate) fn resume_chat(&mut self, id: ChatId, chat: &Chat, members: &BTreeMap<UserId, Member>, now: Instant) {
-        self.fanout.resume(id, chat, members, now);
+    pub(crate) fn resume_chat(
+        &mut self,
+        id: ChatId,
+        chat: &Chat,
+        is_group: bool,
+        members: &[(UserId, MessageSeq, Member)],
+        now: Instant,
+    ) {
+        self.fanout.resume(id, chat, is_group, members, now);
     }
 }
 
@@ -314,14 +334,16 @@ pub(crate) fn id_bytes(bytes: &[u8; 16]) -> bytes::Bytes {
 
 /// The command of a send, at this time.
 pub(crate) fn send_command(chat: ChatId, request: &SendRequest, wall: WallTime) -> Command {
-    Command::Send {
-        chat,
-        peer: request.peer,
-        sender: request.sender,
-        client_seq: request.client_seq,
-        time_ms: wall.as_millis(),
-        body: request.body.clone(),
-    }
+    let SendRequest { sender, client_seq, .. } = *request;
+    let time_ms = wall.as_millis();
+    let (peer, body) = match &request.content {
+        SendContent::ToUser(peer, body) => (Some(*peer), body.clone()),
+        SendContent::ToGroup(body) => (None, body.clone()),
+        SendContent::Change(change) => {
+            return Command::ChangeGroup { chat, sender, client_seq, time_ms, change: change.clone() };
+        }
+    };
+    Command::Send { chat, peer, sender, client_seq, time_ms, body }
 }
 
 /// A message as a frame.
@@ -332,6 +354,7 @@ pub(crate) fn deliver_frame(chat: ChatId, message: &StoredMessage) -> v1::Delive
         sender_user: id_bytes(message.sender.user.as_bytes()),
         sender_device: message.sender.device.get(),
         time_ms: message.time_ms,
-        body: message.body.clone(),
+        body: if message.kind == MessageKind::Client { message.body.clone() } else { bytes::Bytes::new() },
+        change: groups::change_of(message).map(Box::new),
     }
 }

@@ -4,7 +4,10 @@
 //! durably covered. It holds numbers, not messages: what is sent again is read again.
 //!
 //! Invariants
-//! - `durable <= covered <= sent <= last` for each member.
+//! - `durable <= covered <= sent <= last` for each member; `last` is the chat's last message, or the last that is for
+//!   the member.
+//! - Who is let into a group is in the record with the message that says so, and who is put out stays in it until the
+//!   message that says so is covered.
 //! - What is deleted before a member had it counts as covered, once everything before it is.
 //! - A chat without a record has every member durably covered up to its last message.
 
@@ -12,7 +15,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use columba_engine::{
     env::Instant,
-    partition::{MessagePage, chat::Chat, command::Progress, effect::StoredMessage, receipt::Member},
+    partition::{
+        MessagePage,
+        chat::{Chat, Members},
+        command::Progress,
+        effect::StoredMessage,
+        receipt::Member,
+    },
+    planted::{self, Planted},
 };
 use columba_wire::{ChatId, MessageSeq, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -39,12 +49,16 @@ pub(crate) struct Fanout {
 struct Record {
     last: MessageSeq,
     members: Vec<MemberRecord>,
+    /// Whether it is a group: its receipts are told in another way.
+    is_group: bool,
     /// Whether a read of messages to deliver is under way.
     reading: bool,
 }
 
 struct MemberRecord {
     user: UserId,
+    /// The last message that is for it; `MAX` where it is a member.
+    until: MessageSeq,
     durable: MessageSeq,
     covered: MessageSeq,
     sent: MessageSeq,
@@ -58,6 +72,33 @@ struct MemberRecord {
 }
 
 impl MemberRecord {
+    /// Everything up to `at` is durably covered.
+    fn new(user: UserId, until: MessageSeq, at: MessageSeq, now: Instant) -> Self {
+        Self {
+            user,
+            until,
+            durable: at,
+            covered: at,
+            sent: at,
+            delivered: MessageSeq::ZERO,
+            delivered_durable: MessageSeq::ZERO,
+            everywhere: MessageSeq::ZERO,
+            everywhere_durable: MessageSeq::ZERO,
+            read: MessageSeq::ZERO,
+            since: now,
+        }
+    }
+
+    /// The last message that is for it, in a chat whose last is this.
+    fn last(&self, last: MessageSeq) -> MessageSeq {
+        self.until.min(last)
+    }
+
+    /// Whether it may be sent more now.
+    fn wants(&self, last: MessageSeq) -> bool {
+        self.sent < self.last(last) && self.sent.get() - self.covered.get() < FANOUT_WINDOW
+    }
+
     /// Whether there is something to make durable.
     fn has_moved(&self) -> bool {
         self.covered > self.durable
@@ -85,14 +126,37 @@ impl MemberRecord {
                 // What is under way comes first; its acknowledgement, or the next look, leads here again.
                 return None;
             }
-            self.covered = first.prev();
+            self.covered = first.prev().min(self.until);
             self.sent = self.covered;
         }
-        let (prev, until) = (self.sent, self.covered.get() + FANOUT_WINDOW);
+        let (prev, until) = (self.sent, self.until.get().min(self.covered.get() + FANOUT_WINDOW));
         let dense = (first.get()..=until).zip(rest).take_while(|(seq, message)| message.seq.get() == *seq);
         let messages: Vec<_> = dense.map(|(_, message)| message.clone()).collect();
         self.sent = messages.last().map_or(prev, |newest| newest.seq);
         Some((prev, messages))
+    }
+}
+
+impl Record {
+    /// Takes over who is in by the message `seq`. Who comes by it, or is new to the record, has what was before.
+    fn seat(&mut self, members: &Members, seq: MessageSeq, now: Instant) {
+        for (user, from, until) in members.ranges().filter(|(_, _, until)| *until >= seq) {
+            match self.members.iter_mut().find(|member| member.user == user) {
+                Some(member) if member.until < from => *member = MemberRecord::new(user, until, from.prev(), now),
+                Some(member) => member.until = until,
+                None => {
+                    let at = if planted::is(Planted::NewcomerSkipped) && from == seq && seq.get() > 1 {
+                        seq
+                    } else {
+                        seq.prev()
+                    };
+                    self.members.push(MemberRecord::new(user, until, at, now));
+                }
+            }
+        }
+        if planted::is(Planted::DeliversToRemoved) {
+            self.members.iter_mut().for_each(|member| member.until = MessageSeq::MAX);
+        }
     }
 }
 
@@ -106,24 +170,31 @@ pub(crate) struct ReceiptFor {
 }
 
 impl Fanout {
-    /// Takes up a pending chat after a start.
-    pub(crate) fn resume(&mut self, id: ChatId, chat: &Chat, members: &BTreeMap<UserId, Member>, now: Instant) {
+    /// Takes up a pending chat after a start: its members, each with the last message that is for it, and how far it
+    /// is.
+    pub(crate) fn resume(
+        &mut self,
+        id: ChatId,
+        chat: &Chat,
+        is_group: bool,
+        members: &[(UserId, MessageSeq, Member)],
+        now: Instant,
+    ) {
+        let is_behind =
+            |(_, until, member): &&(UserId, MessageSeq, Member)| *until == MessageSeq::MAX || member.covered < *until;
         let members = members
             .iter()
-            .map(|(user, member)| MemberRecord {
-                user: *user,
-                durable: member.covered,
-                covered: member.covered,
-                sent: member.covered,
+            .filter(is_behind)
+            .map(|(user, until, member)| MemberRecord {
                 delivered: member.delivered,
                 delivered_durable: member.delivered,
                 everywhere: member.everywhere,
                 everywhere_durable: member.everywhere,
                 read: member.read,
-                since: now,
+                ..MemberRecord::new(*user, *until, member.covered, now)
             })
             .collect();
-        self.chats.insert(id, Record { last: chat.last_seq, members, reading: false });
+        self.chats.insert(id, Record { last: chat.last_seq, members, is_group, reading: false });
         self.checked.insert(id);
         self.checks.push_back((now, id));
     }
@@ -132,14 +203,14 @@ impl Fanout {
     pub(crate) fn handle_committed(
         &mut self,
         chat: ChatId,
-        members: [UserId; 2],
+        members: &Members,
         message: &StoredMessage,
         now: Instant,
         deliver: &mut Vec<(UserId, Delivery)>,
     ) {
         let seq = message.seq;
         let record = self.record_with(chat, members, seq, now);
-        for member in &mut record.members {
+        for member in record.members.iter_mut().filter(|member| seq <= member.until) {
             if member.sent.next() == seq && seq.get() - member.covered.get() <= FANOUT_WINDOW {
                 if member.covered == member.sent {
                     member.since = now;
@@ -155,40 +226,29 @@ impl Fanout {
 
     /// A message was committed by an earlier run of the node, and is applied once more at the start: what follows in
     /// the log may say that everybody has it. [`Self::behind`] tells in the end who does not.
-    pub(crate) fn handle_replayed(&mut self, chat: ChatId, members: [UserId; 2], seq: MessageSeq, now: Instant) {
+    pub(crate) fn handle_replayed(&mut self, chat: ChatId, members: &Members, seq: MessageSeq, now: Instant) {
         self.record_with(chat, members, seq, now);
     }
 
     /// Chats with members that lack something.
     pub(crate) fn behind(&self) -> BTreeSet<ChatId> {
-        let is_behind = |record: &Record| record.members.iter().any(|member| member.sent < record.last);
+        let is_behind = |record: &Record| record.members.iter().any(|member| member.sent < member.last(record.last));
         self.chats.iter().filter(|(_, record)| is_behind(record)).map(|(chat, _)| *chat).collect()
     }
 
     /// The chat's record, with the message `seq` in it. Without a record everything before it is durably covered.
-    fn record_with(&mut self, chat: ChatId, members: [UserId; 2], seq: MessageSeq, now: Instant) -> &mut Record {
+    fn record_with(&mut self, chat: ChatId, members: &Members, seq: MessageSeq, now: Instant) -> &mut Record {
         let (checks, checked) = (&mut self.checks, &mut self.checked);
+        let is_group = matches!(members, Members::Group(_));
         let record = self.chats.entry(chat).or_insert_with(|| {
             if checked.insert(chat) {
                 checks.push_back((now + RESEND_AFTER, chat));
             }
-            let mut users = members.to_vec();
-            users.dedup();
-            let at = seq.prev();
-            let member = |user| MemberRecord {
-                user,
-                durable: at,
-                covered: at,
-                sent: at,
-                delivered: MessageSeq::ZERO,
-                delivered_durable: MessageSeq::ZERO,
-                everywhere: MessageSeq::ZERO,
-                everywhere_durable: MessageSeq::ZERO,
-                read: MessageSeq::ZERO,
-                since: now,
-            };
-            Record { last: at, members: users.into_iter().map(member).collect(), reading: false }
+            Record { last: seq.prev(), members: Vec::new(), is_group, reading: false }
         });
+        if is_group || record.members.is_empty() {
+            record.seat(members, seq, now);
+        }
         record.last = record.last.max(seq);
         record
     }
@@ -216,10 +276,11 @@ impl Fanout {
             self.note_late(chat, user, delivered, everywhere);
             return false;
         };
-        let last = record.last;
+        let is_group = record.is_group;
         let Some(member) = record.members.iter_mut().find(|member| member.user == user) else {
             return false;
         };
+        let last = member.last(record.last);
         if covered.min(last) > member.covered {
             member.covered = covered.min(last);
             member.sent = member.sent.max(member.covered);
@@ -229,7 +290,9 @@ impl Fanout {
         if delivered.min(last) > member.delivered {
             member.delivered = delivered.min(last);
             self.moved.insert(chat);
-            self.receipts.insert(chat);
+            if !is_group {
+                self.receipts.insert(chat);
+            }
         }
         if everywhere.min(last) > member.everywhere {
             member.everywhere = everywhere.min(last);
@@ -250,12 +313,11 @@ impl Fanout {
         let Some(record) = self.chats.get_mut(&chat) else {
             return false;
         };
-        let last = record.last;
         let Some(member) = record.members.iter_mut().find(|member| member.user == user) else {
             return false;
         };
         member.sent = member.covered;
-        member.sent < last
+        member.sent < member.last(record.last)
     }
 
     /// What to read for the members that are behind: the lowest run that any of them lacks.
@@ -264,12 +326,9 @@ impl Fanout {
         if record.reading {
             return None;
         }
-        let member = record
-            .members
-            .iter()
-            .filter(|member| member.sent < record.last && member.sent.get() - member.covered.get() < FANOUT_WINDOW)
-            .min_by_key(|member| member.sent)?;
-        let to = record.last.get().min(member.covered.get() + FANOUT_WINDOW);
+        let behind = record.members.iter().filter(|member| member.wants(record.last));
+        let member = behind.min_by_key(|member| member.sent)?;
+        let to = member.last(record.last).get().min(member.covered.get() + FANOUT_WINDOW);
         record.reading = true;
         Some((member.sent.next(), MessageSeq::new(to)))
     }
@@ -303,10 +362,7 @@ impl Fanout {
                 deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, messages }));
             }
         }
-        any && record
-            .members
-            .iter()
-            .any(|member| member.sent < record.last && member.sent.get() - member.covered.get() < FANOUT_WINDOW)
+        any && record.members.iter().any(|member| member.wants(record.last))
     }
 
     /// The cursors to make durable.
@@ -364,9 +420,10 @@ impl Fanout {
             return false;
         };
         if let Some(member) = record.members.iter_mut().find(|member| member.user == user) {
-            member.covered = member.covered.max(covered.min(record.last));
+            let covered = covered.min(member.last(record.last));
+            member.covered = member.covered.max(covered);
             member.sent = member.sent.max(member.covered);
-            member.durable = member.durable.max(covered.min(record.last));
+            member.durable = member.durable.max(covered);
             member.delivered_durable = member.delivered_durable.max(delivered);
             member.know_everywhere(everywhere);
         }
@@ -390,7 +447,7 @@ impl Fanout {
         let Some(record) = self.chats.get(&chat) else {
             return;
         };
-        let done = record.members.iter().all(|member| member.durable >= record.last);
+        let done = record.members.iter().all(|member| member.durable >= member.last(record.last));
         if done && !self.moved.contains(&chat) && !self.receipts.contains(&chat) {
             self.chats.remove(&chat);
         }
@@ -451,7 +508,7 @@ impl Fanout {
                     member.since = now;
                 }
             }
-            if record.members.iter().any(|member| member.sent < record.last) {
+            if record.members.iter().any(|member| member.sent < member.last(record.last)) {
                 read.push(chat);
             }
             self.forget_if_done(chat);
@@ -463,6 +520,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use columba_engine::partition::effect::MessageKind;
     use columba_wire::{ClientSeq, DeviceAddress, DeviceId};
 
     use super::*;
@@ -474,14 +532,21 @@ mod tests {
     fn message(seq: u64) -> StoredMessage {
         let sender = DeviceAddress { user: ADA, device: DeviceId::FIRST };
         let client_seq = ClientSeq::new(seq);
-        StoredMessage { seq: MessageSeq::new(seq), sender, client_seq, time_ms: 0, body: Bytes::new() }
+        StoredMessage {
+            seq: MessageSeq::new(seq),
+            sender,
+            client_seq,
+            time_ms: 0,
+            kind: MessageKind::Client,
+            body: Bytes::new(),
+        }
     }
 
     /// Ten messages, of which nobody was sent any.
     fn behind() -> Fanout {
         let mut fanout = Fanout::default();
         for seq in 1..=10 {
-            fanout.handle_replayed(CHAT, [ADA, BOB], MessageSeq::new(seq), Instant::START);
+            fanout.handle_replayed(CHAT, &Members::Direct([ADA, BOB]), MessageSeq::new(seq), Instant::START);
         }
         fanout
     }

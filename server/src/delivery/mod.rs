@@ -30,6 +30,8 @@ pub const RESEND_AFTER: Duration = Duration::from_secs(5);
 pub const ADVANCE_EVERY: Duration = Duration::from_millis(500);
 /// How often receipts are told to the other members: ticks are for people.
 pub const RECEIPT_EVERY: Duration = Duration::from_millis(20);
+/// How often the members of a group are told what all of them have: it is told to each, so it waits for more.
+pub const GROUP_RECEIPT_EVERY: Duration = Duration::from_millis(250);
 /// Messages of a chat on their way to a member and not covered. Beyond: the fan-out waits, and reads them later.
 pub const FANOUT_WINDOW: u64 = 4096;
 const _: () =

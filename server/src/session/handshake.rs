@@ -95,6 +95,7 @@ impl Handshake {
             | Request::Read(_)
             | Request::GetHistory(_)
             | Request::GetReceipts(_)
+            | Request::GetChat(_)
             | Request::FindUser(_)
             | Request::SubscribePresence(_)
             | Request::GetDevices(_)

@@ -5,6 +5,7 @@
 //! | [`handshake`] | hello, challenge, registration and login: what a stranger may do |
 //! | [`devices`] | what it may ask about its user's devices |
 //! | `people`, `keys` | requests about accounts and keys |
+//! | [`groups`] | changes of groups and chats, to and from frames |
 //! | [`outbox`] | frames to write, bounded, with the stall clock |
 //!
 //! Catch-up is a job of the core ([`crate::core`], "sync"), since it waits for the disk.
@@ -16,6 +17,7 @@
 //! - What waits to be written is bounded: pushes by the device's unacknowledged bound, replies by holding back input.
 
 mod devices;
+pub(crate) mod groups;
 pub mod handshake;
 mod keys;
 pub mod outbox;
@@ -24,7 +26,10 @@ mod people;
 use core::time::Duration;
 
 use bytes::Bytes;
-use columba_engine::env::{Instant, clock::WallTime};
+use columba_engine::{
+    env::{Instant, clock::WallTime},
+    partition::group::GroupChange,
+};
 use columba_wire::{
     ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId,
     frame::FrameError,
@@ -43,7 +48,10 @@ use crate::{
     core::{
         Admitted, Output, PeerInfo,
         links::NewDevice,
-        message::{Ask, ChatMessage, DevicesAsk, Registration, SendRequest, SessionMessage, SessionRef, UserMessage},
+        message::{
+            Ask, ChatMessage, DevicesAsk, Registration, SendContent, SendRequest, SessionMessage, SessionRef,
+            UserMessage,
+        },
     },
 };
 
@@ -195,9 +203,8 @@ impl Session {
     ) -> Result<(), Code> {
         match request {
             Request::Send(send) => {
-                let request = self.check_send(me, request_id, send)?;
+                let (chat, request) = self.check_send(me, request_id, send)?;
                 self.sends_in_flight += 1;
-                let chat = ChatId::direct(me.user, request.peer);
                 out.push(SessionOutput::Chat(chat, ChatMessage::Send(request)));
             }
             Request::Ack(ack) => {
@@ -221,6 +228,10 @@ impl Session {
             Request::GetReceipts(receipts) => {
                 let chat = parse_chat(&receipts.chat_id)?;
                 self.ask(request_id, Ask::Members { chat, user: me.user }, out);
+            }
+            Request::GetChat(get) => {
+                let chat = parse_chat(&get.chat_id)?;
+                self.ask(request_id, Ask::Chat { chat, user: me.user }, out);
             }
             Request::FindUser(find) => {
                 if !columba_wire::ids::handle_is_valid(&find.handle) {
@@ -273,19 +284,36 @@ impl Session {
         out.push(SessionOutput::Ask(request_id, ask));
     }
 
-    fn check_send(&self, me: DeviceAddress, request_id: u64, send: v1::Send) -> Result<SendRequest, Code> {
+    fn check_send(&self, me: DeviceAddress, request_id: u64, send: v1::Send) -> Result<(ChatId, SendRequest), Code> {
         if send.body.len() > BODY_BYTES_MAX {
             return Err(Code::BodyTooLarge);
         }
         if send.client_seq == 0 || send.client_seq == u64::MAX {
             return Err(Code::InvalidArgument);
         }
-        let peer = UserId::try_from(&send.to_user[..]).map_err(|_| Code::InvalidArgument)?;
+        let client_seq = ClientSeq::new(send.client_seq);
+        let (chat, content) = match (&send.to_user[..], &send.chat_id[..], send.change) {
+            (user, [], None) => {
+                let user = UserId::try_from(user).map_err(|_| Code::InvalidArgument)?;
+                (ChatId::direct(me.user, user), SendContent::ToUser(user, send.body))
+            }
+            ([], chat, None) => (parse_chat(chat)?, SendContent::ToGroup(send.body)),
+            ([], chat, Some(change)) if send.body.is_empty() => {
+                let change = groups::parse_change(me.user, *change)?;
+                let is_new = matches!(change, GroupChange::Create { .. });
+                let chat = match (chat, is_new) {
+                    ([], true) => ChatId::group(me, client_seq),
+                    (_, true) => return Err(Code::InvalidArgument),
+                    (chat, false) => parse_chat(chat)?,
+                };
+                (chat, SendContent::Change(change))
+            }
+            _ => return Err(Code::InvalidArgument),
+        };
         if self.sends_in_flight >= SENDS_IN_FLIGHT_MAX {
             return Err(Code::TooManyInFlight);
         }
-        let client_seq = ClientSeq::new(send.client_seq);
-        Ok(SendRequest { from: self.me, request_id, sender: me, peer, client_seq, body: send.body })
+        Ok((chat, SendRequest { from: self.me, request_id, sender: me, client_seq, content }))
     }
 
     /// A message from elsewhere in the node.

@@ -113,7 +113,7 @@ async fn after_login(node: &Node, over: Over, person: &Person) {
     assert_eq!(raw.ask(send(u64::MAX, me, "none")).await, Err(Code::InvalidArgument));
     let stranger = columba_wire::UserId::from_bytes([9; 16]);
     assert_eq!(raw.ask(send(1, stranger, "nobody")).await, Err(Code::UnknownUser));
-    let short = Request::Send(v1::Send { client_seq: 1, to_user: id(&[1, 2, 3]), body: Bytes::new() });
+    let short = Request::Send(v1::Send { client_seq: 1, to_user: id(&[1, 2, 3]), ..v1::Send::default() });
     assert_eq!(raw.ask(short).await, Err(Code::InvalidArgument));
     let chat = id(ChatId::direct(me, stranger).as_bytes());
     let page = |limit| Request::GetHistory(v1::GetHistory { chat_id: chat.clone(), before_seq: 0, limit });

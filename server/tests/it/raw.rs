@@ -79,7 +79,7 @@ pub(crate) fn hello() -> Request {
 
 /// A message for somebody.
 pub(crate) fn send(client_seq: u64, to: UserId, body: impl Into<Bytes>) -> Request {
-    Request::Send(v1::Send { client_seq, to_user: id(to.as_bytes()), body: body.into() })
+    Request::Send(v1::Send { client_seq, to_user: id(to.as_bytes()), body: body.into(), ..v1::Send::default() })
 }
 
 /// An acknowledgement.

@@ -4,7 +4,7 @@ use columba_wire::{Code, limits};
 
 pub(crate) const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 const LIMITS_SOURCE: &str = include_str!("../../src/limits.rs");
-const SCHEMA: [&str; 8] = [
+const SCHEMA: [&str; 9] = [
     include_str!("../../proto/columba/v1/frame.proto"),
     include_str!("../../proto/columba/v1/session.proto"),
     include_str!("../../proto/columba/v1/chat.proto"),
@@ -13,6 +13,7 @@ const SCHEMA: [&str; 8] = [
     include_str!("../../proto/columba/v1/device.proto"),
     include_str!("../../proto/columba/v1/people.proto"),
     include_str!("../../proto/columba/v1/keys.proto"),
+    include_str!("../../proto/columba/v1/group.proto"),
 ];
 
 /// The cells of the table rows of a section.
@@ -82,6 +83,9 @@ fn every_limit_is_documented_with_its_value() {
         DEVICES_MAX,
         DEVICE_NAME_BYTES_MAX,
         LINK_MS_MAX,
+        GROUP_MEMBERS_MAX,
+        GROUP_NAME_BYTES_MAX,
+        GROUP_PICTURE_BYTES_MAX,
     ];
     let in_source: Vec<_> =
         LIMITS_SOURCE.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();

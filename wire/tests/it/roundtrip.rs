@@ -30,8 +30,12 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let login = (id(), any::<u32>(), 0..3i32, bytes(70)).prop_map(|(user_id, device_id, binding, signature)| {
         Kind::Login(v1::Login { user_id, device_id, binding, signature })
     });
-    let send = (any::<u64>(), id(), bytes(2000))
-        .prop_map(|(client_seq, to_user, body)| Kind::Send(v1::Send { client_seq, to_user, body }));
+    let send = (any::<u64>(), id(), bytes(2000)).prop_map(|(client_seq, to_user, body)| {
+        Kind::Send(v1::Send { client_seq, to_user, body, ..v1::Send::default() })
+    });
+    let change = (any::<u64>(), id(), change()).prop_map(|(client_seq, chat_id, change)| {
+        Kind::Send(v1::Send { client_seq, chat_id, change: Some(Box::new(change)), ..v1::Send::default() })
+    });
     let ack = (id(), any::<u64>()).prop_map(|(chat_id, seq)| Kind::Ack(v1::Ack { chat_id, seq }));
     let read = (id(), any::<u64>()).prop_map(|(chat_id, seq)| Kind::Read(v1::Read { chat_id, seq }));
     let history = (id(), any::<u64>(), any::<u32>())
@@ -42,6 +46,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let begin_link = (bytes(40), ".{0,16}", 0..3i32, bytes(70)).prop_map(|(device_key, name, binding, signature)| {
         Kind::BeginLink(v1::BeginLink { device_key, name, binding, signature })
     });
+    let get_chat = id().prop_map(|chat_id| Kind::GetChat(v1::GetChat { chat_id }));
     let get_link = ".{0,12}".prop_map(|code| Kind::GetLink(v1::GetLink { code }));
     let approve_link = (".{0,12}", bytes(40), ".{0,16}")
         .prop_map(|(code, device_key, name)| Kind::ApproveLink(v1::ApproveLink { code, device_key, name }));
@@ -66,6 +71,8 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         login,
         begin_link,
         Just(Kind::GetDevices(v1::GetDevices {})),
+        change,
+        get_chat,
         get_link,
         approve_link,
         rename,
@@ -88,15 +95,37 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     (any::<u64>(), kind).prop_map(|(request_id, kind)| ClientFrame { request_id, kind: Some(kind) })
 }
 
+fn change() -> impl Strategy<Value = v1::GroupChange> {
+    use v1::group_change::Kind;
+    let users = || vec(id(), 0..5);
+    let create =
+        (bytes(300), bytes(600), any::<bool>(), users()).prop_map(|(name, picture, announcements, user_ids)| {
+            Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids })
+        });
+    let look = (option::of(bytes(300)), option::of(bytes(600)), any::<Option<bool>>())
+        .prop_map(|(name, picture, announcements)| Kind::SetLook(v1::SetLook { name, picture, announcements }));
+    let kind = prop_oneof![
+        create,
+        look,
+        users().prop_map(|user_ids| Kind::Add(v1::AddMembers { user_ids })),
+        users().prop_map(|user_ids| Kind::Remove(v1::RemoveMembers { user_ids })),
+        id().prop_map(|owner_id| Kind::Leave(v1::LeaveGroup { owner_id })),
+        (id(), 0..4i32).prop_map(|(user_id, role)| Kind::SetRole(v1::SetRole { user_id, role })),
+    ];
+    option::of(kind).prop_map(|kind| v1::GroupChange { kind })
+}
+
 fn deliver() -> impl Strategy<Value = v1::Deliver> {
-    (id(), any::<u64>(), id(), any::<u32>(), any::<u64>(), bytes(2000)).prop_map(
-        |(chat_id, seq, sender_user, sender_device, time_ms, body)| v1::Deliver {
+    let change = option::of(change().prop_map(Box::new));
+    (id(), any::<u64>(), id(), any::<u32>(), any::<u64>(), bytes(2000), change).prop_map(
+        |(chat_id, seq, sender_user, sender_device, time_ms, body, change)| v1::Deliver {
             chat_id,
             seq,
             sender_user,
             sender_device,
             time_ms,
             body,
+            change,
         },
     )
 }
@@ -106,6 +135,18 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     let receipt = (id(), id(), any::<u64>(), any::<u64>()).prop_map(|(chat_id, user_id, delivered_seq, read_seq)| {
         v1::Receipt { chat_id, user_id, delivered_seq, read_seq }
     });
+    let member =
+        (id(), 0..4i32, any::<u64>()).prop_map(|(user_id, role, from_seq)| v1::ChatMember { user_id, role, from_seq });
+    let group = (bytes(300), bytes(600), any::<bool>()).prop_map(|(name, picture, announcements)| v1::Group {
+        name,
+        picture,
+        announcements,
+    });
+    let chat = (id(), any::<u64>(), any::<u64>(), option::of(group), vec(member, 0..5)).prop_map(
+        |(chat_id, first_seq, last_seq, group, members)| {
+            Kind::Chat(v1::Chat { chat_id, first_seq, last_seq, group, members })
+        },
+    );
     let challenge = (any::<u32>(), any::<u64>(), bytes(40), any::<u64>(), 0..4i32).prop_map(
         |(version, capabilities, nonce, server_time_ms, registration)| {
             Kind::Challenge(v1::Challenge { version, capabilities, nonce, server_time_ms, registration })
@@ -177,6 +218,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         error,
         sent,
         deliver().prop_map(Kind::Deliver),
+        chat,
         receipt.prop_map(Kind::Receipt),
         history,
         receipts,
@@ -244,6 +286,7 @@ fn largest(body: usize) -> v1::Deliver {
         sender_device: u32::MAX,
         time_ms: u64::MAX,
         body: Bytes::from(vec![1; body]),
+        change: None,
     }
 }
 

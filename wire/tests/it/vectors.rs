@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use columba_wire::{
-    ChatId, DeviceAddress, DeviceId, PreKeyId, UserId,
+    ChatId, ClientSeq, DeviceAddress, DeviceId, PreKeyId, UserId,
     auth::{Binding, link_bytes, login_bytes, register_bytes},
     frame::{decode_client, decode_server, encode},
     framing::{Deframer, encode_framed},
@@ -45,6 +45,8 @@ fn ids_match_the_published_vectors() {
     check("chat.a_b", ChatId::direct(a, b).as_bytes());
     check("chat.a_b", ChatId::direct(b, a).as_bytes());
     check("chat.a_a", ChatId::direct(a, a).as_bytes());
+    let creator = DeviceAddress { user: a, device: DeviceId::FIRST };
+    check("chat.group", ChatId::group(creator, ClientSeq::new(7)).as_bytes());
 }
 
 #[test]
@@ -116,6 +118,7 @@ fn frames_match_the_published_vectors() {
         sender_device: 1,
         time_ms: 1_700_000_000_000,
         body: Bytes::from_static(b"hi"),
+        change: None,
     };
     let deliver = ServerFrame { request_id: 0, kind: Some(server_frame::Kind::Deliver(deliver)) };
     check("frame.deliver", &encode(&deliver));

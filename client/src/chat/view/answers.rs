@@ -1,5 +1,7 @@
 //! What became of requests.
 
+use std::collections::BTreeSet;
+
 use columba_wire::{ChatId, Code, MessageSeq, UserId};
 
 use super::{Answer, Ask, Telling, Then, Tone, View};
@@ -10,7 +12,7 @@ use crate::{
     },
     error::{Error, Result},
     limits::CHAT_LOG_SHOWN,
-    types::{Account, ChatReceipts, HistoryPage, Message, Unsent},
+    types::{Account, ChatReceipts, HistoryPage, Message, Receipt, Recipient, Unsent},
 };
 
 impl View {
@@ -19,6 +21,14 @@ impl View {
         match answer {
             Answer::Registered(result) => self.handle_registered(result),
             Answer::Names(names) => names.iter().for_each(|(user, handle)| self.people.learn(*user, handle)),
+            Answer::Chats(chats) => {
+                let me = self.me.as_ref().map(|me| me.user);
+                let direct: BTreeSet<_> = me
+                    .into_iter()
+                    .flat_map(|me| self.people.by_name().into_iter().map(move |(_, user, _)| ChatId::direct(me, user)))
+                    .collect();
+                self.unknown_chats = chats.into_iter().filter(|chat| !direct.contains(chat)).collect();
+            }
             Answer::Unsent(messages) => {
                 messages.into_iter().for_each(|message| self.handle_unsent(message));
                 if let Some(first) = self.first_peer.take() {
@@ -36,6 +46,13 @@ impl View {
             Answer::Devices(answer) => self.handle_devices_answer(answer),
             Answer::Whois { handle, result } => self.handle_whois(&handle, result),
             Answer::ProfileSet(result) => self.handle_profile_set(result),
+            Answer::Chat(result) => self.handle_chat(result),
+            Answer::Handle(result) => {
+                if let Ok(user) = result {
+                    self.people.learn(user.user, &user.handle);
+                }
+            }
+            Answer::Group { command, result } => self.handle_group_changed(&command, result),
         }
     }
 
@@ -54,11 +71,11 @@ impl View {
     fn handle_unsent(&mut self, message: Unsent) {
         let text = printable(&message.body);
         let number = self.ticks.queue(message.client_seq, message.to, text.clone());
-        let name = self.people.name(message.to);
+        let name = self.name_of(message.to);
         self.notice(format!("{number} to {name} was not sent before: {text}"));
     }
 
-    fn handle_queued(&mut self, to: UserId, text: String, result: Result<columba_wire::ClientSeq>) {
+    fn handle_queued(&mut self, to: Recipient, text: String, result: Result<columba_wire::ClientSeq>) {
         let text = printable(text.as_bytes());
         let client_seq = match result {
             Ok(client_seq) => client_seq,
@@ -153,13 +170,21 @@ impl View {
             // They are asked for again after the next reconnect.
             Err(_) => return,
         };
-        for member in receipts.members.iter().filter(|member| !self.is_me(member.user)).copied().collect::<Vec<_>>() {
-            self.ticks.handle_receipt(chat, member.delivered, member.read);
-            if shown {
-                let name = self.people.name(member.user);
+        let others: Vec<_> =
+            receipts.members.iter().filter(|member| !member.user.is_some_and(|user| self.is_me(user))).collect();
+        // A message is delivered, or read, when everybody has it, or has read it.
+        let all = |mark: fn(&Receipt) -> MessageSeq| others.iter().map(|member| mark(member)).min();
+        if let (Some(delivered), Some(read)) = (all(|member| member.delivered), all(|member| member.read)) {
+            self.ticks.handle_receipt(chat, delivered, read);
+        }
+        if shown {
+            let line = |member: &Receipt| {
+                let name = member.user.map(|user| self.people.name(user)).unwrap_or_default();
                 let (delivered, read, last) = (member.delivered, member.read, receipts.last);
-                self.notice(format!("{name} has received up to message {delivered} of {last}, and read up to {read}"));
-            }
+                format!("{name} has received up to message {delivered} of {last}, and read up to {read}")
+            };
+            let lines: Vec<_> = others.into_iter().map(line).collect();
+            lines.into_iter().for_each(|line| self.notice(line));
         }
     }
 

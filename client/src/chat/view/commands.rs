@@ -8,7 +8,7 @@ use crate::{
         command::{self, Command, HELP},
         text::{clock, messages, printable, short_id},
     },
-    types::{Fingerprint, Presence},
+    types::{Fingerprint, Presence, Recipient},
 };
 
 impl View {
@@ -46,6 +46,8 @@ impl View {
             Command::Revoke(number) => self.ask(Ask::Revoke { number }),
             Command::Whois(handle) => self.whois(handle),
             Command::Profile(change) => self.set_profile(change),
+            Command::Members => self.show_members(),
+            Command::Group(command) => self.group(command),
             Command::Me => self.ask(Ask::Certificate),
             Command::Help => HELP.iter().for_each(|line| self.notice((*line).to_owned())),
             Command::Quit => self.leaving = Some(Leaving::Quit),
@@ -54,7 +56,7 @@ impl View {
 
     fn say(&mut self, text: String) {
         match self.peer {
-            Some(peer) => self.ask(Ask::Queue { to: peer.user, text }),
+            Some(peer) => self.ask(Ask::Queue { to: peer.to, text }),
             None => {
                 self.trouble(format!("not sent: nobody is chosen; /with HANDLE first: {}", printable(text.as_bytes())))
             }
@@ -65,6 +67,12 @@ impl View {
     pub(super) fn with(&mut self, handle: String) {
         // Whatever follows is not for the one before.
         self.peer = None;
+        if handle.starts_with('#') {
+            return match self.groups.find(&handle) {
+                Some(chat) => self.choose_group(chat),
+                None => self.trouble(format!("no one group is called {handle} here; /chats shows them")),
+            };
+        }
         match self.people.find(&handle) {
             Some(user) => self.choose(user),
             None if handle_is_valid(&handle) => {
@@ -81,7 +89,7 @@ impl View {
             return;
         };
         let chat = ChatId::direct(me, user);
-        self.peer = Some(Peer { user, chat, oldest: MessageSeq::MAX });
+        self.peer = Some(Peer { to: Recipient::User(user), chat, oldest: MessageSeq::MAX });
         let name = self.people.name(user);
         let notes = if user == me { ", which is you: notes" } else { "" };
         self.notice(format!("writing to {name}{notes}"));
@@ -110,11 +118,13 @@ impl View {
         let Some(peer) = self.peer else {
             return self.nobody();
         };
-        let name = self.people.name(peer.user);
-        self.notice(format!("{name} is {}", peer.user));
-        match self.people.get(peer.user).and_then(|person| person.presence) {
-            Some(presence) => self.notice(presence_line(&name, presence, self.now_ms)),
-            None => self.notice(format!("whether {name} is online is not known")),
+        if let Recipient::User(user) = peer.to {
+            let name = self.people.name(user);
+            self.notice(format!("{name} is {user}"));
+            match self.people.get(user).and_then(|person| person.presence) {
+                Some(presence) => self.notice(presence_line(&name, presence, self.now_ms)),
+                None => self.notice(format!("whether {name} is online is not known")),
+            }
         }
         self.ask(Ask::Receipts { chat: peer.chat, shown: true });
     }
@@ -126,9 +136,14 @@ impl View {
                 continue;
             }
             let unread = if person.unread > 0 { format!(", {} unread", person.unread) } else { String::new() };
-            let chosen = if self.peer.is_some_and(|peer| peer.user == user) { ", chosen" } else { "" };
+            let chosen = if self.peer.is_some_and(|peer| peer.to == Recipient::User(user)) { ", chosen" } else { "" };
             let id = if self.people.has_name(user) { format!(" ({})", short_id(user)) } else { String::new() };
             lines.push(format!("{name}{id}{unread}{chosen}"));
+        }
+        for (name, chat, group) in self.groups.by_name() {
+            let unread = if group.unread > 0 { format!(", {} unread", group.unread) } else { String::new() };
+            let chosen = if self.peer.is_some_and(|peer| peer.chat == chat) { ", chosen" } else { "" };
+            lines.push(format!("{name}, {} members{unread}{chosen}", group.members.len()));
         }
         if lines.is_empty() {
             lines.push("nobody yet: /with HANDLE".to_owned());
@@ -143,6 +158,9 @@ impl View {
         };
         for (user, newest) in self.people.take_unread() {
             self.mark_shown(ChatId::direct(me, user), newest);
+        }
+        for (chat, newest) in self.groups.take_unread() {
+            self.mark_shown(chat, newest);
         }
         let mut open = 0;
         for reading in self.reading.values_mut().filter(|reading| reading.shown > reading.told) {

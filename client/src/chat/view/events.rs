@@ -8,8 +8,8 @@ use super::{Ask, Link, Telling, View, commands::presence_line};
 use crate::{
     chat::args::reason,
     error::Error,
-    limits::{CHAT_RECEIPTS_MAX, CHAT_RETRY_SHOWN},
-    types::{Carrier, Event, Message, Presence, Receipt},
+    limits::{CHAT_GROUPS_MAX, CHAT_RECEIPTS_MAX, CHAT_RETRY_SHOWN},
+    types::{Carrier, Event, Message, Presence, Receipt, Recipient},
 };
 
 impl View {
@@ -80,6 +80,9 @@ impl View {
         if core::mem::replace(synced, true) {
             return;
         }
+        for chat in core::mem::take(&mut self.unknown_chats).into_iter().take(CHAT_GROUPS_MAX) {
+            self.ask(Ask::Chat { chat });
+        }
         let chosen = self.peer.map(|peer| peer.chat);
         let others = self.ticks.unread_chats().filter(|chat| Some(*chat) != chosen);
         let chats: Vec<_> = chosen.into_iter().chain(others).take(CHAT_RECEIPTS_MAX).collect();
@@ -89,6 +92,7 @@ impl View {
     }
 
     fn handle_message(&mut self, message: &Message) {
+        let is_group = self.meet_group(message);
         self.print_message(message);
         let (chat, sender) = (message.chat, message.sender);
         let is_chosen = self.peer.is_some_and(|peer| peer.chat == chat);
@@ -99,7 +103,12 @@ impl View {
         if self.is_me(sender) {
             return;
         }
-        if let Some(person) = self.people.meet(sender) {
+        if is_group {
+            if let Some(group) = self.groups.get_mut(chat) {
+                group.newest = group.newest.max(message.seq);
+                group.unread += u32::from(!is_chosen);
+            }
+        } else if let Some(person) = self.people.meet(sender) {
             person.newest = person.newest.max(message.seq);
             person.unread += u32::from(!is_chosen);
             self.hint(sender);
@@ -121,7 +130,7 @@ impl View {
         let what = if unknown { "may be in the chat or not; /history tells" } else { "was not sent" };
         match self.ticks.handle_failed(client_seq) {
             Some(failed) => {
-                let name = self.people.name(failed.to);
+                let name = self.name_of(failed.to);
                 self.trouble(format!("{} to {name} {what} ({reason}): {}", failed.number, failed.text));
             }
             None => self.trouble(format!("a message of an earlier run {what} ({reason})")),
@@ -129,14 +138,14 @@ impl View {
     }
 
     fn handle_receipt(&mut self, receipt: &Receipt) {
-        if !self.is_me(receipt.user) {
+        if !receipt.user.is_some_and(|user| self.is_me(user)) {
             self.ticks.handle_receipt(receipt.chat, receipt.delivered, receipt.read);
         }
     }
 
     fn handle_presence(&mut self, presence: Presence) {
         let name = self.people.name(presence.user);
-        let is_chosen = self.peer.is_some_and(|peer| peer.user == presence.user);
+        let is_chosen = self.peer.is_some_and(|peer| peer.to == Recipient::User(presence.user));
         let Some(person) = self.people.meet(presence.user).filter(|_| is_chosen) else {
             return;
         };

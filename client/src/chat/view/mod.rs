@@ -5,6 +5,7 @@
 //! | [`commands`] | what the user typed |
 //! | [`devices`] | the account's devices |
 //! | [`events`] | what the client tells |
+//! | [`groups`] | groups |
 //! | [`people`] | profiles |
 //! | [`answers`] | what became of requests |
 //!
@@ -18,6 +19,7 @@ mod answers;
 mod commands;
 mod devices;
 mod events;
+mod groups;
 mod people;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,8 @@ use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId};
 
 pub(super) use self::devices::DevicesAnswer;
 use super::{
+    command::GroupCommand,
+    groups::Groups,
     people::People,
     text::{clock, messages, printable},
     ticks::Ticks,
@@ -37,7 +41,8 @@ use crate::{
     error::{Error, Result},
     limits::{CHAT_DRAIN_TIMEOUT, CHAT_QUIT_TIMEOUT},
     types::{
-        Account, Carrier, ChatReceipts, Fingerprint, HistoryPage, LinkRequest, Message, ProfileChange, Unsent, User,
+        Account, Carrier, ChatInfo, ChatReceipts, Fingerprint, GroupChange, HistoryPage, LinkRequest, Message,
+        ProfileChange, Recipient, Sent, Unsent, User,
     },
 };
 
@@ -71,9 +76,10 @@ pub(super) enum Output {
 pub(super) enum Ask {
     Register { handle: String },
     Names,
+    Chats,
     Unsent,
     Certificate,
-    Queue { to: UserId, text: String },
+    Queue { to: Recipient, text: String },
     Log { chat: ChatId },
     Find { handle: String, then: Then },
     History { chat: ChatId, before: MessageSeq, limit: u32 },
@@ -88,13 +94,18 @@ pub(super) enum Ask {
     Revoke { number: DeviceId },
     Whois { handle: String },
     SetProfile { change: ProfileChange },
+    Chat { chat: ChatId },
+    Handle { user: UserId },
+    Group { group: Option<ChatId>, command: GroupCommand },
 }
 
 impl Ask {
     /// Whether it is answered without the server, at once.
     pub(super) fn is_local(&self) -> bool {
         match self {
-            Self::Names | Self::Unsent | Self::Certificate | Self::Queue { .. } | Self::Log { .. } => true,
+            Self::Names | Self::Chats | Self::Unsent | Self::Certificate | Self::Queue { .. } | Self::Log { .. } => {
+                true
+            }
             Self::Register { .. }
             | Self::Find { .. }
             | Self::History { .. }
@@ -108,7 +119,10 @@ impl Ask {
             | Self::Rename { .. }
             | Self::Revoke { .. }
             | Self::Whois { .. }
-            | Self::SetProfile { .. } => false,
+            | Self::SetProfile { .. }
+            | Self::Chat { .. }
+            | Self::Handle { .. }
+            | Self::Group { .. } => false,
         }
     }
 }
@@ -125,9 +139,10 @@ pub(super) enum Then {
 pub(super) enum Answer {
     Registered(Result<Account>),
     Names(BTreeMap<UserId, String>),
+    Chats(Vec<ChatId>),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
-    Queued { to: UserId, text: String, result: Result<ClientSeq> },
+    Queued { to: Recipient, text: String, result: Result<ClientSeq> },
     Log { chat: ChatId, messages: Vec<Message> },
     Found { handle: String, then: Then, result: Result<UserId> },
     History { chat: ChatId, result: Result<HistoryPage> },
@@ -137,6 +152,9 @@ pub(super) enum Answer {
     Devices(DevicesAnswer),
     Whois { handle: String, result: Result<User> },
     ProfileSet(Result<()>),
+    Chat(Result<ChatInfo>),
+    Handle(Result<User>),
+    Group { command: GroupCommand, result: Result<(Sent, GroupChange)> },
 }
 
 /// A line of standard input, or its end.
@@ -161,7 +179,7 @@ enum Link {
 /// Whom the user writes to.
 #[derive(Clone, Copy, Debug)]
 struct Peer {
-    user: UserId,
+    to: Recipient,
     chat: ChatId,
     /// The oldest message that is on the screen without a hole behind it: where `/history` goes on.
     oldest: MessageSeq,
@@ -205,6 +223,7 @@ pub(super) struct View {
     link: Link,
     was_synced: bool,
     people: People,
+    groups: Groups,
     ticks: Ticks,
     peer: Option<Peer>,
     /// Whom to choose once the account is known.
@@ -214,7 +233,9 @@ pub(super) struct View {
     /// A person is being looked up: what was typed behind it waits.
     choosing: bool,
     reading: BTreeMap<ChatId, Reading>,
-    /// Strangers whom the user was told how to name.
+    /// Chats of the profile that may be groups: to be asked for once there is a connection.
+    unknown_chats: Vec<ChatId>,
+    /// Strangers whom the user was told how to name, or whose handle was asked for.
     hinted: BTreeSet<UserId>,
     leaving: Option<Leaving>,
     ended: Option<Error>,
@@ -233,12 +254,14 @@ impl View {
             link: Link::Offline(String::new()),
             was_synced: false,
             people: People::default(),
+            groups: Groups::default(),
             ticks: Ticks::default(),
             peer: None,
             first_peer: None,
             links: false,
             choosing: false,
             reading: BTreeMap::new(),
+            unknown_chats: Vec::new(),
             hinted: BTreeSet::new(),
             leaving: None,
             ended: None,
@@ -265,6 +288,7 @@ impl View {
     fn handle_account(&mut self, account: Account) {
         self.people.learn(account.user, &account.handle);
         self.me = Some(account);
+        self.ask(Ask::Chats);
         self.ask(Ask::Unsent);
     }
 
@@ -361,8 +385,11 @@ impl View {
         self.me.as_ref().is_some_and(|me| me.user == user)
     }
 
-    /// The person of a 1:1 chat, if known.
+    /// The group, or the person of a 1:1 chat, if known.
     fn name_of_chat(&self, chat: ChatId) -> String {
+        if self.groups.get(chat).is_some() {
+            return self.groups.name(chat);
+        }
         let me = self.me.as_ref().map(|me| me.user);
         let mut people = self.people.by_name().into_iter();
         let other = people.find(|(_, user, _)| me.is_some_and(|me| ChatId::direct(me, *user) == chat));
@@ -374,13 +401,21 @@ impl View {
         let time = clock(message.time_ms, self.now_ms);
         let text = printable(&message.body);
         let name = self.people.name(message.sender);
+        let is_chosen = self.peer.is_some_and(|peer| peer.chat == message.chat);
+        if let Some(change) = &message.change {
+            let group = if is_chosen { String::new() } else { format!("[{}] ", self.groups.name(message.chat)) };
+            let line = format!("{time} {group}{}", self.change_line(message.sender, change));
+            return self.print(Tone::Message, line);
+        }
         let line = if self.is_me(message.sender) {
             match self.ticks.show(message.chat, message.seq) {
                 Some(number) => format!("{time} {number} {name}: {text}"),
                 None => format!("{time} {name}: {text}"),
             }
-        } else if self.peer.is_some_and(|peer| peer.chat == message.chat) {
+        } else if is_chosen {
             format!("{time} {name}: {text}")
+        } else if self.groups.get(message.chat).is_some() {
+            format!("{time} [{}] {name}: {text}", self.groups.name(message.chat))
         } else {
             format!("{time} [{name}] {text}")
         };

@@ -72,6 +72,7 @@ impl Try {
     fn answer_local(&mut self, ask: Ask) {
         let answer = match ask {
             Ask::Names => Answer::Names(self.names.clone()),
+            Ask::Chats => Answer::Chats(Vec::new()),
             Ask::Unsent => Answer::Unsent(self.unsent.clone()),
             Ask::Certificate => Answer::Certificate(Some("ab".repeat(32).parse().unwrap())),
             Ask::Log { chat } => {
@@ -129,6 +130,7 @@ fn message(sender: UserId, seq: u64, text: &str) -> Message {
         sender,
         time_ms: NOW_MS,
         body: text.to_owned().into(),
+        change: None,
     }
 }
 
@@ -143,7 +145,7 @@ fn stored(client_seq: u64, seq: u64) -> Event {
 
 fn receipt(delivered: u64, read: u64) -> Receipt {
     let (delivered, read) = (MessageSeq::new(delivered), MessageSeq::new(read));
-    Receipt { chat: ChatId::direct(ADA, BOB), user: BOB, delivered, read }
+    Receipt { chat: ChatId::direct(ADA, BOB), user: Some(BOB), delivered, read }
 }
 
 fn refused(code: Code) -> Error {
@@ -256,7 +258,7 @@ fn what_is_typed_offline_is_numbered_and_its_fate_is_told() {
 fn messages_that_an_earlier_run_left_are_shown_and_get_their_ticks() {
     let mut ada = Try::new();
     ada.names.insert(BOB, "bob".to_owned());
-    ada.unsent = vec![Unsent { client_seq: ClientSeq::new(7), to: BOB, body: "old".into() }];
+    ada.unsent = vec![Unsent { client_seq: ClientSeq::new(7), to: BOB.into(), body: "old".into() }];
     ada.log = vec![message(ADA, 1, "older"), message(BOB, 2, "hm")];
     ada.view.begin(Some(account()), Some("bob"));
     assert_eq!(
@@ -273,7 +275,7 @@ fn messages_that_an_earlier_run_left_are_shown_and_get_their_ticks() {
     ada.event(stored(7, 3));
     ada.event(Event::Synced);
     assert_eq!(ada.said(), ["* connected over QUIC", "-> receipts", "#1 stored", "-> read 2"]);
-    let own = Receipt { user: ADA, ..receipt(9, 9) };
+    let own = Receipt { user: Some(ADA), ..receipt(9, 9) };
     let receipts = ChatReceipts { last: MessageSeq::new(3), members: vec![own, receipt(2, 1)] };
     ada.answer(Answer::Receipts { chat: ChatId::direct(ADA, BOB), shown: false, result: Ok(receipts) });
     assert_eq!(ada.said(), ["#2 read"], "what the asker has read says nothing about the other one");
@@ -306,7 +308,7 @@ fn a_line_that_is_not_sent_is_said_not_to_be() {
     ada.typed("/hlep");
     ada.view.handle_typed(Typed::TooLong);
     let (text, result) = ("hi".to_owned(), Err(Error::OutboxFull));
-    ada.answer(Answer::Queued { to: BOB, text, result });
+    ada.answer(Answer::Queued { to: BOB.into(), text, result });
     assert_eq!(
         ada.said(),
         [

@@ -135,7 +135,8 @@ impl Try {
     }
 
     fn send(&mut self, patience: Option<Duration>) -> u64 {
-        let outgoing = Outgoing { to: BOB, body: Bytes::from_static(b"hi"), patience };
+        let what = Outbound::Message { to: BOB.into(), body: Bytes::from_static(b"hi") };
+        let outgoing = Outgoing { what, patience };
         let token = self.token();
         self.session.handle_send(self.now, Token(token), outgoing);
         self.carry_out();

@@ -136,7 +136,11 @@ fn what_cannot_be_sent_is_said_at_once() {
     let mut ada = Try::registered();
     let token = ada.token();
     let body = Bytes::from(vec![0; BODY_BYTES_MAX + 1]);
-    ada.session.handle_send(ada.now, Token(token), Outgoing { to: BOB, body, patience: None });
+    ada.session.handle_send(
+        ada.now,
+        Token(token),
+        Outgoing { what: Outbound::Message { to: BOB.into(), body }, patience: None },
+    );
     ada.carry_out();
     assert!(matches!(ada.reply(token), Err(Error::BodyTooLarge { .. })));
     for _ in 0..OUTBOX_MESSAGES_MAX {

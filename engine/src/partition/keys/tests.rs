@@ -61,7 +61,7 @@ impl Bench {
         self.log.clear();
     }
 
-    async fn apply(&mut self, command: &Command) -> (Outcome, Vec<Effect>) {
+    pub(in crate::partition) async fn apply(&mut self, command: &Command) -> (Outcome, Vec<Effect>) {
         let mut entry = Vec::new();
         command.encode_into(&mut entry);
         assert!(entry.len() <= command.encoded_bytes_max());

@@ -54,7 +54,7 @@ fn apply(partition: &Partition<SimDisk>, command: &Command) -> Outcome {
 fn send(peer: UserId, client_seq: u64, time_ms: u64) -> Command {
     let sender = DeviceAddress { user: ADA, device: DeviceId::FIRST };
     let (chat, client_seq) = (ChatId::direct(ADA, peer), ClientSeq::new(client_seq));
-    Command::Send { chat, peer, sender, client_seq, time_ms, body: Bytes::from(vec![b'.'; 100]) }
+    Command::Send { chat, peer: Some(peer), sender, client_seq, time_ms, body: Bytes::from(vec![b'.'; 100]) }
 }
 
 fn advance(user: UserId, covered: u64, everywhere: u64) -> Command {

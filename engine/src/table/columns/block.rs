@@ -7,14 +7,14 @@
 use core::ops::Range;
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
 
 use super::{HEADER_BYTES, MAGIC, MESSAGE_BYTES_MIN, RUN_BYTES_MIN, SENDER_BYTES, varint::Columns};
 use crate::{
     error::{Error, Result},
     ids::FileId,
     limits::MESSAGE_COLUMNS_BYTES_MAX,
-    message::StoredMessage,
+    message::{MessageKind, StoredMessage},
     table::{Damage, block::open, compress},
 };
 
@@ -24,7 +24,7 @@ pub struct MessageBlock {
     bytes: Bytes,
     bodies_at: usize,
     runs: Vec<Run>,
-    senders: Vec<DeviceAddress>,
+    senders: Vec<(DeviceAddress, MessageKind)>,
     entries: Vec<Entry>,
 }
 
@@ -112,7 +112,7 @@ impl MessageBlock {
         self.bytes.len()
             + self.entries.len() * size_of::<Entry>()
             + self.runs.len() * size_of::<Run>()
-            + self.senders.len() * size_of::<DeviceAddress>()
+            + self.senders.len() * size_of::<(DeviceAddress, MessageKind)>()
     }
 
     /// Chat and seq of message `n`. Cost: a search over the runs.
@@ -132,11 +132,13 @@ impl MessageBlock {
     pub fn message(&self, n: usize) -> StoredMessage {
         let entry = self.entries[n];
         let start = n.checked_sub(1).map_or(self.bodies_at, |before| self.entries[before].end as usize);
+        let (sender, kind) = self.senders[entry.sender as usize];
         StoredMessage {
             seq: MessageSeq::new(entry.seq),
-            sender: self.senders[entry.sender as usize],
+            sender,
             client_seq: ClientSeq::new(entry.client_seq),
             time_ms: entry.time_ms,
+            kind,
             body: self.bytes.slice(start..entry.end as usize),
         }
     }
@@ -202,13 +204,14 @@ fn decode_runs(columns: &mut Columns<'_>, messages: usize) -> Result<Vec<Run>, D
     if start == messages { Ok(runs) } else { Err("its runs hold fewer messages than the block") }
 }
 
-fn decode_senders(columns: &mut Columns<'_>, messages: usize) -> Result<Vec<DeviceAddress>, Damage> {
+fn decode_senders(columns: &mut Columns<'_>, messages: usize) -> Result<Vec<(DeviceAddress, MessageKind)>, Damage> {
     let count = columns.count(SENDER_BYTES, messages)?;
     let mut senders = Vec::with_capacity(count);
     for _ in 0..count {
         let user = UserId::from_bytes(columns.array()?);
-        let device = DeviceId::new(u32::from_le_bytes(columns.array()?)).map_err(|_| "a sender is device 0")?;
-        senders.push(DeviceAddress { user, device });
+        let number = u32::from_le_bytes(columns.array()?);
+        let (kind, device) = MessageKind::split_device(number).ok_or("a sender is no device, or of an unknown kind")?;
+        senders.push((DeviceAddress { user, device }, kind));
     }
     Ok(senders)
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ids::FileId,
     limits::MESSAGE_COLUMNS_BYTES_MAX,
-    message::StoredMessage,
+    message::{MessageKind, StoredMessage},
     table::{block::seal, compress},
 };
 
@@ -47,11 +47,11 @@ struct Runs {
 #[derive(Debug, Default)]
 struct Senders {
     column: Vec<u8>,
-    numbers: FxHashMap<DeviceAddress, usize>,
+    numbers: FxHashMap<(DeviceAddress, MessageKind), usize>,
     /// By number: the sender's last client seq.
     client_seq_before: Vec<u64>,
     /// Sender of the last message, and its number: often the next one's too.
-    last: Option<(DeviceAddress, usize)>,
+    last: Option<((DeviceAddress, MessageKind), usize)>,
 }
 
 impl MessageBlockBuilder {
@@ -70,7 +70,7 @@ impl MessageBlockBuilder {
         self.first = self.first.or(Some(key));
         self.last = Some(key);
         self.messages += 1;
-        let sender = self.senders.number(message.sender);
+        let sender = self.senders.number((message.sender, message.kind));
         put_varint(&mut self.sender, sender as u64);
         let client_seq = message.client_seq.get();
         put_difference(&mut self.client_seq, self.senders.client_seq_before[sender], client_seq);
@@ -178,7 +178,7 @@ impl Runs {
 }
 
 impl Senders {
-    fn number(&mut self, sender: DeviceAddress) -> usize {
+    fn number(&mut self, sender: (DeviceAddress, MessageKind)) -> usize {
         if let Some((last, number)) = self.last
             && last == sender
         {
@@ -188,8 +188,9 @@ impl Senders {
         let number = *self.numbers.entry(sender).or_insert(next);
         if number == next {
             self.client_seq_before.push(0);
-            self.column.extend_from_slice(sender.user.as_bytes());
-            self.column.extend_from_slice(&sender.device.get().to_le_bytes());
+            let (address, kind) = sender;
+            self.column.extend_from_slice(address.user.as_bytes());
+            self.column.extend_from_slice(&kind.with_device(address.device).to_le_bytes());
         }
         self.last = Some((sender, number));
         number

@@ -10,7 +10,7 @@
 //! | column | what |
 //! |---|---|
 //! | runs | count varint; each: chat 16, first seq varint (within a chat: above the last one), length varint |
-//! | senders | count varint; each: user 16, number u32 |
+//! | senders | count varint; each: user 16, u32 of device (24 bits) and kind of message (8) |
 //! | sender | per message: varint, which one of the senders |
 //! | client seq | per message: zigzag varint, against the sender's message before, or 0 |
 //! | time | per message: zigzag varint, against the message before, or 0 |

@@ -7,7 +7,12 @@ use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserI
 use proptest::{collection::vec, prelude::*};
 
 use super::{HEADER_BYTES, MAGIC, MessageBlock, MessageBlockBuilder};
-use crate::{error::Result, ids::FileId, message::StoredMessage, table::block::seal};
+use crate::{
+    error::Result,
+    ids::FileId,
+    message::{MessageKind, StoredMessage},
+    table::block::seal,
+};
 
 const FILE: FileId = FileId::new(7);
 const OFFSET: u64 = 12345;
@@ -53,7 +58,7 @@ fn sample() -> Messages {
         let body = vec![0xa5; usize::try_from(seq).unwrap()].into();
         let (client_seq, time_ms) = (ClientSeq::new(seq + 40), 1_700_000_000_000 + seq * 1234);
         let seq = MessageSeq::new(seq);
-        ((chat(n), seq), StoredMessage { seq, sender: device(n), client_seq, time_ms, body })
+        ((chat(n), seq), StoredMessage { seq, sender: device(n), client_seq, time_ms, kind: MessageKind::Client, body })
     };
     places.into_iter().map(message).collect()
 }
@@ -73,7 +78,10 @@ fn conversation(second: impl Fn(u64) -> bool) -> Messages {
         let sender_address = DeviceAddress { user, device: DeviceId::FIRST };
         let client_seq = ClientSeq::new(client_seqs[sender]);
         let body = vec![0; 150].into();
-        messages.insert((chat(3), seq), StoredMessage { seq, sender: sender_address, client_seq, time_ms, body });
+        messages.insert(
+            (chat(3), seq),
+            StoredMessage { seq, sender: sender_address, client_seq, time_ms, kind: MessageKind::Client, body },
+        );
     }
     messages
 }
@@ -195,7 +203,7 @@ fn columns_that_contradict_themselves_are_damage() {
         ("too high", two(run(1, &most, 2), run(2, &[1], 0), &sender, &zeroes)),
         ("empty", two(run(1, &[9], 2), run(2, &[1], 0), &sender, &zeroes)),
         ("longer than", two(run(1, &[9], 2), run(2, &[1], 1), &sender, &zeroes)),
-        ("device 0", two(run(1, &[9], 1), run(2, &[1], 1), &nobody, &zeroes)),
+        ("no device", two(run(1, &[9], 1), run(2, &[1], 1), &nobody, &zeroes)),
         ("not in the list", two(run(1, &[9], 1), run(2, &[1], 1), &sender, &[0, 1, 0, 0, 0, 0, 0, 0])),
         ("not as long", two(run(1, &[9], 1), run(2, &[1], 1), &sender, &[0, 0, 0, 0, 0, 0, 0, 1])),
         ("left over", two(run(1, &[9], 1), run(2, &[1], 1), &sender, &[0; 9])),
@@ -221,14 +229,18 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![0..20u64, Just(u64::MAX), Just(u64::MAX - 1), Just(1 << 63), any::<u64>()]
 }
 
+/// Chat, seq, sender and kind, client seq, time and body.
+type OneMessage = (u8, u64, (u8, MessageKind), u64, u64, Vec<u8>);
+
 fn messages(most: usize) -> impl Strategy<Value = Messages> {
     let body = prop_oneof![4 => vec(any::<u8>(), 0..40), 1 => Just(Vec::new()), 1 => Just(vec![3; 64 * 1024])];
     let seq = prop_oneof![8 => 0..60u64, 1 => number()];
-    let one = (0..4u8, seq, 0..6u8, number(), number(), body);
+    let sender = (0..6u8, prop_oneof![4 => Just(MessageKind::Client), 1 => Just(MessageKind::Change)]);
+    let one = (0..4u8, seq, sender, number(), number(), body);
     vec(one, 1..most).prop_map(|messages| {
-        let message = |(n, seq, sender, client_seq, time_ms, body): (u8, u64, u8, u64, u64, Vec<u8>)| {
+        let message = |(n, seq, (sender, kind), client_seq, time_ms, body): OneMessage| {
             let (seq, client_seq) = (MessageSeq::new(seq), ClientSeq::new(client_seq));
-            let message = StoredMessage { seq, sender: device(sender), client_seq, time_ms, body: body.into() };
+            let message = StoredMessage { seq, sender: device(sender), client_seq, time_ms, kind, body: body.into() };
             ((chat(n), seq), message)
         };
         messages.into_iter().map(message).collect()

@@ -13,7 +13,7 @@ use crate::{
     error::Result,
     ids::{LogIndex, Term},
     memory::MEMORY_BYTES_MIN,
-    message::StoredMessage,
+    message::{MessageKind, StoredMessage},
     table::{block::Block, columns::MessageBlock, meta::Class},
     tree::{Keep, Living, MessageRange, ScanRange, Shared, Tree, TreeConfig, TreeMeta, View, plan::Plan},
 };
@@ -106,6 +106,7 @@ impl Model {
                     sender: DeviceAddress { user, device: DeviceId::FIRST },
                     client_seq: ClientSeq::new(rng.next_u64()),
                     time_ms: time,
+                    kind: if rng.below(9) == 0 { MessageKind::Change } else { MessageKind::Client },
                     body: random_bytes(rng, len),
                 };
                 rows.messages.insert((chat, message.seq), message);

@@ -72,6 +72,21 @@ fn a_one_time_key_that_is_given_twice_is_caught() {
 }
 
 #[test]
+fn a_member_who_is_skipped_because_it_came_during_the_fan_out_is_caught() {
+    must_be_caught(Planted::NewcomerSkipped);
+}
+
+#[test]
+fn a_message_that_is_delivered_to_who_was_removed_is_caught() {
+    must_be_caught(Planted::DeliversToRemoved);
+}
+
+#[test]
+fn a_read_watermark_that_is_lost_is_caught() {
+    must_be_caught(Planted::ReadLost);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

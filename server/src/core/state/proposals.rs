@@ -3,20 +3,26 @@
 //! Invariants
 //! - Sends stop while there is journal left for the node's own commands: what makes room must not wait for room.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use columba_engine::{
     env::Disk,
     ids::PartitionId,
     partition::{
         Partition,
+        chat::Members,
         command::Command,
         effect::{Effect, Effects, Outcome},
+        group::{Marks, Seat},
+        receipt::Member,
     },
 };
 use columba_wire::{ChatId, Code, MessageSeq, UserId, v1};
 
-use super::{CoreState, Job, fill, id_bytes, send_command};
+use super::{CoreState, GroupReceipt, Job, fill, id_bytes, send_command};
 use crate::core::{
     host::Waiter,
     limits::{ADMITTING_MAX, JOURNAL_ROOM_INTERNAL_PART, JOURNAL_ROOM_SENDS_PART},
@@ -42,7 +48,7 @@ impl<D: Disk> CoreState<D> {
         }
         let partition = self.router.chat(chat);
         let command = send_command(chat, &request, self.wall);
-        if self.partition(partition).may_apply_send(&command) {
+        if !request.lets_in() && self.partition(partition).may_apply_send(&command) {
             self.propose_send(partition, chat, &request, &command);
             return;
         }
@@ -182,22 +188,30 @@ impl<D: Disk> CoreState<D> {
         for effect in effects.effects.drain(..) {
             match effect {
                 Effect::Committed { chat, members, message } if !self.caught_up.contains(&partition) => {
-                    self.fanout.handle_replayed(chat, members, message.seq, self.now);
+                    self.fanout.handle_replayed(chat, &members, message.seq, self.now);
                 }
                 Effect::Committed { chat, members, message } => {
-                    self.fanout.handle_committed(chat, members, &message, self.now, &mut deliver);
+                    self.fanout.handle_committed(chat, &members, &message, self.now, &mut deliver);
                     self.route_deliveries(&mut deliver);
                 }
-                Effect::Advanced { chat, members, user, covered, delivered, everywhere, read } => {
+                Effect::Advanced { chat, members, user, now, marks } => {
+                    let Member { covered, delivered, everywhere, read } = now;
                     let has_record = self.fanout.handle_advanced(chat, user, covered, delivered, everywhere);
-                    if !has_record && delivered > MessageSeq::ZERO {
-                        self.tell_receipt(chat, members, user, delivered, read);
+                    match members {
+                        Members::Direct(users) if !has_record && delivered > MessageSeq::ZERO => {
+                            self.tell_receipt(chat, users, user, delivered, read);
+                        }
+                        Members::Direct(_) => {}
+                        Members::Group(seats) => self.note_marks(chat, seats, marks),
                     }
                 }
-                Effect::ReadMoved { chat, members, user, delivered, read } => {
-                    let delivered = delivered.max(self.fanout.delivered(chat, user));
-                    self.fanout.handle_read_moved(chat, user, read);
-                    self.tell_receipt(chat, members, user, delivered, read);
+                Effect::ReadMoved { chat, members, user, now, marks } => {
+                    let delivered = now.delivered.max(self.fanout.delivered(chat, user));
+                    self.fanout.handle_read_moved(chat, user, now.read);
+                    match members {
+                        Members::Direct(users) => self.tell_receipt(chat, users, user, delivered, now.read),
+                        Members::Group(seats) => self.note_marks(chat, seats, marks),
+                    }
                 }
                 Effect::Inboxed { device, chat, up_to } => {
                     self.with_live(|live, _now, out| live.handle_inboxed(device, chat, up_to, out));
@@ -217,6 +231,25 @@ impl<D: Disk> CoreState<D> {
         }
     }
 
+    /// The members of a group are told what all of them have, with what moves until then.
+    fn note_marks(&mut self, chat: ChatId, seats: Arc<[Seat]>, marks: Option<(Marks, Marks)>) {
+        if let Some((delivered, read)) = marks {
+            self.group_receipts.insert(chat, GroupReceipt { seats, delivered, read });
+        }
+    }
+
+    pub(super) fn tell_group_receipts(&mut self) {
+        for (chat, GroupReceipt { seats, delivered, read }) in core::mem::take(&mut self.group_receipts) {
+            for user in seats.iter().filter(|seat| seat.is_member()).map(|seat| seat.user) {
+                let (delivered, read) = (delivered.of_others(user), read.of_others(user));
+                if let (Some(delivered), Some(read)) = (delivered, read) {
+                    let receipt = UserMessage::Receipt { chat, about: None, delivered, read };
+                    self.route(CoreMessage::User(user, receipt));
+                }
+            }
+        }
+    }
+
     pub(super) fn tell_receipt(
         &mut self,
         chat: ChatId,
@@ -226,7 +259,7 @@ impl<D: Disk> CoreState<D> {
         read: MessageSeq,
     ) {
         for user in members.into_iter().filter(|user| *user != about) {
-            self.route(CoreMessage::User(user, UserMessage::Receipt { chat, about, delivered, read }));
+            self.route(CoreMessage::User(user, UserMessage::Receipt { chat, about: Some(about), delivered, read }));
         }
     }
 }

@@ -152,7 +152,7 @@ impl<D: Disk> CoreState<D> {
             UserMessage::Receipt { chat, about, delivered, read } => {
                 let receipt = v1::Receipt {
                     chat_id: id_bytes(chat.as_bytes()),
-                    user_id: id_bytes(about.as_bytes()),
+                    user_id: about.map(|about| id_bytes(about.as_bytes())).unwrap_or_default(),
                     delivered_seq: delivered.get(),
                     read_seq: read.get(),
                 };

@@ -18,7 +18,7 @@ use crate::{
         limits::RETENTION_EVERY,
         message::{CoreMessage, SessionId, UserMessage},
     },
-    delivery::{ADVANCE_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY, live::Live},
+    delivery::{ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY, live::Live},
 };
 
 impl<D: Disk> CoreState<D> {
@@ -46,9 +46,13 @@ impl<D: Disk> CoreState<D> {
             self.next_receipts = now + RECEIPT_EVERY;
             for receipt in self.fanout.take_receipts() {
                 let (about, delivered, read) = (receipt.about, receipt.delivered, receipt.read);
-                let message = UserMessage::Receipt { chat: receipt.chat, about, delivered, read };
+                let message = UserMessage::Receipt { chat: receipt.chat, about: Some(about), delivered, read };
                 self.route(CoreMessage::User(receipt.to, message));
             }
+        }
+        if now >= self.next_group_receipts {
+            self.next_group_receipts = now + GROUP_RECEIPT_EVERY;
+            self.tell_group_receipts();
         }
         if now >= self.next_advance || self.shutting_down {
             self.next_advance = now + ADVANCE_EVERY;

@@ -1,7 +1,7 @@
 //! Pushing, holding and falling behind, without a clock or a disk.
 
 use bytes::Bytes;
-use columba_engine::{env::Instant, ids::CoreId};
+use columba_engine::{env::Instant, ids::CoreId, partition::effect::MessageKind};
 use columba_wire::limits::UNACKED_MAX;
 
 use super::*;
@@ -33,6 +33,7 @@ fn delivery(seq: u64) -> Delivery {
         sender: SENDER,
         client_seq: columba_wire::ClientSeq::new(seq),
         time_ms: 0,
+        kind: MessageKind::Client,
         body: Bytes::from_static(b"x"),
     };
     let (prev, everywhere) = (MessageSeq::new(seq - 1), MessageSeq::ZERO);

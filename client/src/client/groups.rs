@@ -1,0 +1,72 @@
+//! Calls about groups and chats.
+
+use bytes::Bytes;
+use columba_wire::{
+    ChatId, UserId,
+    v1::{self, client_frame::Kind},
+};
+
+use super::{Client, chat_bytes, unexpected};
+use crate::{
+    driver::Ask,
+    error::Result,
+    session::{Outgoing, Reply, outbox::Outbound},
+    types::{ChatInfo, GroupChange, GroupLook, Sent},
+};
+
+impl Client {
+    /// Makes a group of this user, who owns it, and these. The group is [`Sent::chat`]; that it was made is its first
+    /// message.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; `Refused` with `UNKNOWN_USER` where one of them is none, `INVALID_ARGUMENT` where there are
+    /// more than 98 or the name is longer than 256 bytes.
+    pub async fn create_group(&self, name: impl Into<Bytes>, members: &[UserId]) -> Result<Sent> {
+        let look = GroupLook { name: name.into(), ..GroupLook::default() };
+        self.make_group(GroupChange::Create { look, members: members.to_vec() }).await
+    }
+
+    pub(crate) async fn make_group(&self, create: GroupChange) -> Result<Sent> {
+        self.change(None, create).await
+    }
+
+    /// Changes a group, and waits until that is durable and has its place among the messages. Retried over reconnects,
+    /// never done twice.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; `Refused` with `NOT_ALLOWED` where this user's role does not allow it, `UNKNOWN_CHAT` where
+    /// it is no member, `UNKNOWN_USER`, `TOO_MANY` where the group is full, `INVALID_ARGUMENT` where all is so already.
+    pub async fn change_group(&self, group: ChatId, change: GroupChange) -> Result<Sent> {
+        self.change(Some(group), change).await
+    }
+
+    async fn change(&self, group: Option<ChatId>, change: GroupChange) -> Result<Sent> {
+        let outgoing = Outgoing { what: Outbound::Change { group, change }, patience: Some(self.send_timeout) };
+        match self.call_send(outgoing).await? {
+            Reply::Sent(sent) => Ok(sent),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The chats that this profile has messages of.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn chats(&self) -> Result<Vec<ChatId>> {
+        match self.call(Ask::Chats).await? {
+            Reply::Chats(chats) => Ok(chats),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a chat is, and who is in it.
+    ///
+    /// # Errors
+    /// `Refused` with `UNKNOWN_CHAT` where this user is no member, `TimedOut`, `TooManyRequests`.
+    pub async fn chat(&self, chat: ChatId) -> Result<ChatInfo> {
+        match self.call(Ask::Request(Kind::GetChat(v1::GetChat { chat_id: chat_bytes(chat) }))).await? {
+            Reply::Chat(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

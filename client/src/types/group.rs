@@ -1,0 +1,226 @@
+//! Groups: whom a message is for, what changes a group, and what a chat is.
+
+use bytes::Bytes;
+use columba_wire::{ChatId, MessageSeq, UserId, v1};
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// The other one of a 1:1 chat.
+    User(UserId),
+    /// The members of a group.
+    Group(ChatId),
+}
+
+impl From<UserId> for Recipient {
+    fn from(user: UserId) -> Self {
+        Self::User(user)
+    }
+}
+
+impl Recipient {
+    /// The chat of this recipient, for a user.
+    pub(crate) fn chat(self, me: UserId) -> ChatId {
+        match self {
+            Self::User(user) => ChatId::direct(me, user),
+            Self::Group(group) => group,
+        }
+    }
+}
+
+/// What a member of a group may do. Each may do all that those before may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Read, and write where the group is not for announcements.
+    #[default]
+    Member,
+    /// Also write announcements, let in and remove members, name admins, change name and picture.
+    Admin,
+    /// There is one, whom nobody can remove.
+    Owner,
+}
+
+/// What a group is called, and how it looks. All of it is public to its members and to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupLook {
+    /// Its name, at most 256 bytes.
+    pub name: Bytes,
+    /// A reference to a picture, at most 512 bytes.
+    pub picture: Bytes,
+    /// Whether only admins and the owner may write.
+    pub announcements: bool,
+}
+
+/// A change of a group. It is a message of the chat: it holds from its place on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupChange {
+    /// A group begins.
+    Create {
+        /// Its look.
+        look: GroupLook,
+        /// The members beside the one who makes and owns it; at most 98.
+        members: Vec<UserId>,
+    },
+    /// Users become members.
+    Add(Vec<UserId>),
+    /// Members are put out.
+    Remove(Vec<UserId>),
+    /// Who sends it leaves.
+    Leave {
+        /// As it is told: who owns the group now, where the owner has left.
+        owner: Option<UserId>,
+    },
+    /// A member gets a role. An owner that names another one is an admin from then on.
+    SetRole {
+        /// Who.
+        user: UserId,
+        /// Its role.
+        role: Role,
+    },
+    /// The group looks different; `None` stays as it is.
+    SetLook {
+        /// Its name.
+        name: Option<Bytes>,
+        /// A reference to a picture.
+        picture: Option<Bytes>,
+        /// Whether only admins and the owner may write.
+        announcements: Option<bool>,
+    },
+    /// One that this version does not know.
+    Unknown,
+}
+
+impl GroupChange {
+    /// Whether it lets this user in, or is the begin of a group.
+    pub(crate) fn begins_for(&self, user: UserId) -> bool {
+        match self {
+            Self::Create { .. } => true,
+            Self::Add(users) => users.contains(&user),
+            Self::Remove(_) | Self::Leave { .. } | Self::SetRole { .. } | Self::SetLook { .. } | Self::Unknown => false,
+        }
+    }
+
+    /// As a frame has it.
+    pub(crate) fn to_frame(&self) -> v1::GroupChange {
+        use v1::group_change::Kind;
+        let kind = match self {
+            Self::Create { look, members } => {
+                let GroupLook { name, picture, announcements } = look.clone();
+                Some(Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids: ids(members) }))
+            }
+            Self::Add(members) => Some(Kind::Add(v1::AddMembers { user_ids: ids(members) })),
+            Self::Remove(members) => Some(Kind::Remove(v1::RemoveMembers { user_ids: ids(members) })),
+            Self::Leave { owner } => {
+                let owner_id = owner.map(|owner| id(owner.as_bytes())).unwrap_or_default();
+                Some(Kind::Leave(v1::LeaveGroup { owner_id }))
+            }
+            Self::SetRole { user, role } => {
+                let role = match role {
+                    Role::Member => v1::Role::Member,
+                    Role::Admin => v1::Role::Admin,
+                    Role::Owner => v1::Role::Owner,
+                };
+                Some(Kind::SetRole(v1::SetRole { user_id: id(user.as_bytes()), role: role.into() }))
+            }
+            Self::SetLook { name, picture, announcements } => Some(Kind::SetLook(v1::SetLook {
+                name: name.clone(),
+                picture: picture.clone(),
+                announcements: *announcements,
+            })),
+            Self::Unknown => None,
+        };
+        v1::GroupChange { kind }
+    }
+
+    /// Out of a frame; `None` where an id in it is none.
+    pub(crate) fn parse(change: v1::GroupChange) -> Option<Self> {
+        use v1::group_change::Kind;
+        Some(match change.kind {
+            None => Self::Unknown,
+            Some(Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids })) => {
+                Self::Create { look: GroupLook { name, picture, announcements }, members: users(&user_ids)? }
+            }
+            Some(Kind::Add(add)) => Self::Add(users(&add.user_ids)?),
+            Some(Kind::Remove(remove)) => Self::Remove(users(&remove.user_ids)?),
+            Some(Kind::Leave(leave)) if leave.owner_id.is_empty() => Self::Leave { owner: None },
+            Some(Kind::Leave(leave)) => Self::Leave { owner: Some(UserId::try_from(&leave.owner_id[..]).ok()?) },
+            Some(Kind::SetRole(set)) => {
+                Self::SetRole { user: UserId::try_from(&set.user_id[..]).ok()?, role: parse_role(set.role) }
+            }
+            Some(Kind::SetLook(v1::SetLook { name, picture, announcements })) => {
+                Self::SetLook { name, picture, announcements }
+            }
+        })
+    }
+}
+
+/// A member of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChatMember {
+    /// Who.
+    pub user: UserId,
+    /// What it may do; in a 1:1 chat [`Role::Member`].
+    pub role: Role,
+    /// The message that let it in.
+    pub from: MessageSeq,
+}
+
+/// What a chat is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatInfo {
+    /// Which.
+    pub chat: ChatId,
+    /// The first message that is for this user.
+    pub first: MessageSeq,
+    /// The newest message.
+    pub last: MessageSeq,
+    /// `None` for a 1:1 chat.
+    pub group: Option<GroupLook>,
+    /// Everybody who is in it.
+    pub members: Vec<ChatMember>,
+}
+
+impl ChatInfo {
+    /// Out of a frame; `None` where an id in it is none.
+    pub(crate) fn parse(chat: v1::Chat) -> Option<Self> {
+        let member = |member: &v1::ChatMember| {
+            Some(ChatMember {
+                user: UserId::try_from(&member.user_id[..]).ok()?,
+                role: parse_role(member.role),
+                from: MessageSeq::new(member.from_seq),
+            })
+        };
+        Some(Self {
+            chat: ChatId::try_from(&chat.chat_id[..]).ok()?,
+            first: MessageSeq::new(chat.first_seq),
+            last: MessageSeq::new(chat.last_seq),
+            group: chat.group.map(|v1::Group { name, picture, announcements }| GroupLook {
+                name,
+                picture,
+                announcements,
+            }),
+            members: chat.members.iter().map(member).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// A role of a newer server may do no more than a member, as far as this one knows.
+fn parse_role(role: i32) -> Role {
+    match v1::Role::try_from(role) {
+        Ok(v1::Role::Owner) => Role::Owner,
+        Ok(v1::Role::Admin) => Role::Admin,
+        Ok(v1::Role::Member) | Err(_) => Role::Member,
+    }
+}
+
+fn id(id: &[u8; 16]) -> Bytes {
+    Bytes::copy_from_slice(id)
+}
+
+fn ids(users: &[UserId]) -> Vec<Bytes> {
+    users.iter().map(|user| id(user.as_bytes())).collect()
+}
+
+fn users(ids: &[Bytes]) -> Option<Vec<UserId>> {
+    ids.iter().map(|id| UserId::try_from(&id[..]).ok()).collect()
+}

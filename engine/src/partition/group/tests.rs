@@ -1,0 +1,446 @@
+//! Groups against a model: who is in, with which role, since which message, over flushes, restarts and retries.
+
+use std::collections::BTreeMap;
+
+use columba_wire::DeviceId;
+use proptest::{prelude::*, test_runner::Config};
+
+use super::{super::chat::Members, *};
+use crate::partition::{
+    command::{Command, Progress},
+    effect::Effect,
+    keys::tests::{Bench, block_on},
+};
+
+const fn user(n: u8) -> UserId {
+    UserId::from_bytes([n; 16])
+}
+
+fn users(numbers: &[u8]) -> Vec<UserId> {
+    let mut users: Vec<_> = numbers.iter().map(|n| user(*n)).collect();
+    users.sort_unstable();
+    users.dedup();
+    users
+}
+
+const fn device(n: u8) -> DeviceAddress {
+    DeviceAddress { user: user(n), device: DeviceId::FIRST }
+}
+
+fn group() -> ChatId {
+    ChatId::group(device(0), ClientSeq::new(1))
+}
+
+fn change(by: u8, client_seq: u64, change: GroupChange) -> Command {
+    let client_seq = ClientSeq::new(client_seq);
+    Command::ChangeGroup { chat: group(), sender: device(by), client_seq, time_ms: client_seq.get(), change }
+}
+
+fn create(members: &[u8]) -> Command {
+    let look = Look { name: Bytes::from_static(b"us"), ..Look::default() };
+    change(0, 1, GroupChange::Create { look, members: users(members) })
+}
+
+fn send(by: u8, client_seq: u64) -> Command {
+    let (client_seq, body) = (ClientSeq::new(client_seq), Bytes::from_static(b"hi"));
+    Command::Send { chat: group(), peer: None, sender: device(by), client_seq, time_ms: client_seq.get(), body }
+}
+
+fn advance(n: u8, covered: u64, everywhere: u64) -> Command {
+    let [covered, everywhere] = [covered, everywhere].map(MessageSeq::new);
+    Command::Advance(vec![Progress { chat: group(), user: user(n), covered, delivered: covered, everywhere }])
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug)]
+enum Ask {
+    Add(Vec<u8>),
+    Remove(Vec<u8>),
+    Leave,
+    SetRole(u8, Role),
+    SetLook(LookChange),
+    Send,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask(u8, Ask),
+    /// The last thing that this user was answered with a seq is asked again.
+    Again(u8),
+    /// This user has everything that is for it.
+    Advance(u8),
+    Flush,
+    Reopen,
+}
+
+const USERS: u8 = 7;
+
+fn ask() -> impl Strategy<Value = Ask> {
+    let some = || proptest::collection::vec(0..USERS, 1..4);
+    let role = prop_oneof![Just(Role::Member), Just(Role::Admin), Just(Role::Owner)];
+    let name = proptest::option::of(prop_oneof![Just(Bytes::from_static(b"a")), Just(Bytes::from_static(b"b"))]);
+    prop_oneof![
+        4 => some().prop_map(Ask::Add),
+        2 => some().prop_map(Ask::Remove),
+        1 => Just(Ask::Leave),
+        3 => (0..USERS, role).prop_map(|(who, role)| Ask::SetRole(who, role)),
+        1 => (name, proptest::option::of(any::<bool>()))
+            .prop_map(|(name, announcements)| Ask::SetLook(LookChange { name, picture: None, announcements })),
+        4 => Just(Ask::Send),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => (0..USERS, ask()).prop_map(|(by, ask)| Step::Ask(by, ask)),
+        2 => (0..USERS).prop_map(Step::Again),
+        6 => (0..USERS).prop_map(Step::Advance),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// A group as its rules say, kept in another way: by what each message did.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    members: BTreeMap<u8, (Role, u64)>,
+    /// In which order users first came.
+    order: Vec<u8>,
+    /// Up to where somebody lacks messages who has left.
+    owed: BTreeMap<u8, u64>,
+    look: Look,
+    last: u64,
+    answered: BTreeMap<u8, (Command, u64)>,
+}
+
+impl Model {
+    fn join(&mut self, numbers: &[u8], role: Role) {
+        for n in numbers {
+            if !self.order.contains(n) {
+                self.order.push(*n);
+            }
+            self.members.insert(*n, (role, self.last));
+        }
+    }
+
+    fn part(&mut self, n: u8, is_covered: bool) {
+        self.members.remove(&n);
+        assert!(!is_covered);
+        self.owed.insert(n, self.last);
+    }
+
+    /// The seq of what is asked, or why there is none.
+    fn ask(&mut self, by: u8, ask: &Ask) -> core::result::Result<u64, Code> {
+        let (role, _) = *self.members.get(&by).ok_or(Code::UnknownChat)?;
+        let is_admin = role != Role::Member;
+        match ask {
+            Ask::Send if self.look.announcements && !is_admin => return Err(Code::NotAllowed),
+            Ask::Send => self.last += 1,
+            Ask::Leave => {
+                self.last += 1;
+                self.part(by, false);
+                let rank = |n: &u8| (self.members[n].0, core::cmp::Reverse(self.order.iter().position(|m| m == n)));
+                let next = self.members.keys().copied().max_by_key(rank);
+                if let Some(next) = next.filter(|_| role == Role::Owner) {
+                    self.members.get_mut(&next).unwrap().0 = Role::Owner;
+                }
+            }
+            _ if !is_admin => return Err(Code::NotAllowed),
+            Ask::Add(numbers) => {
+                let mut new: Vec<_> = numbers.iter().copied().filter(|n| !self.members.contains_key(n)).collect();
+                new.sort_unstable();
+                new.dedup();
+                if new.is_empty() {
+                    return Err(Code::InvalidArgument);
+                }
+                if new.iter().any(|n| self.owed.contains_key(n)) {
+                    return Err(Code::Unavailable);
+                }
+                self.last += 1;
+                self.join(&new, Role::Member);
+            }
+            Ask::Remove(numbers) => {
+                if numbers.contains(&by) {
+                    return Err(Code::InvalidArgument);
+                }
+                let gone: Vec<_> = self.members.keys().copied().filter(|n| numbers.contains(n)).collect();
+                if gone.is_empty() {
+                    return Err(Code::InvalidArgument);
+                }
+                if gone.iter().any(|n| self.members[n].0 == Role::Owner) {
+                    return Err(Code::NotAllowed);
+                }
+                self.last += 1;
+                gone.iter().for_each(|n| self.part(*n, false));
+            }
+            Ask::SetRole(who, new) => {
+                let (old, _) = *self.members.get(who).ok_or(Code::UnknownUser)?;
+                if old == *new {
+                    return Err(Code::InvalidArgument);
+                }
+                if old == Role::Owner || (*new == Role::Owner && role != Role::Owner) {
+                    return Err(Code::NotAllowed);
+                }
+                self.last += 1;
+                if *new == Role::Owner {
+                    self.members.get_mut(&by).unwrap().0 = Role::Admin;
+                }
+                self.members.get_mut(who).unwrap().0 = *new;
+            }
+            Ask::SetLook(change) => {
+                let mut look = self.look.clone();
+                change.name.iter().for_each(|name| look.name = name.clone());
+                change.announcements.iter().for_each(|only| look.announcements = *only);
+                if look == self.look {
+                    return Err(Code::InvalidArgument);
+                }
+                self.last += 1;
+                self.look = look;
+            }
+        }
+        Ok(self.last)
+    }
+}
+
+fn command(by: u8, client_seq: u64, ask: Ask) -> Command {
+    let asked = match ask {
+        Ask::Add(numbers) => GroupChange::Add(users(&numbers)),
+        Ask::Remove(numbers) => GroupChange::Remove(users(&numbers)),
+        Ask::Leave => GroupChange::Leave { owner: None },
+        Ask::SetRole(who, role) => GroupChange::SetRole { user: user(who), role },
+        Ask::SetLook(look) => GroupChange::SetLook(look),
+        Ask::Send => return send(by, client_seq),
+    };
+    change(by, client_seq, asked)
+}
+
+/// Whom a message was for, by its effect.
+fn committed(effects: &[Effect]) -> Vec<UserId> {
+    let [Effect::Committed { members, message, .. }] = effects else { panic!("{effects:?}") };
+    let is_for = |(_, from, until): &(UserId, MessageSeq, MessageSeq)| (*from..=*until).contains(&message.seq);
+    members.ranges().filter(is_for).map(|(user, ..)| user).collect()
+}
+
+async fn check(bench: &Bench, model: &Model) {
+    for n in 0..USERS {
+        let found = bench.partition().chat_of(group(), user(n)).await.unwrap();
+        let Some((_, from)) = model.members.get(&n) else {
+            assert_eq!(found, None, "{n} is no member");
+            continue;
+        };
+        let view = found.unwrap();
+        assert_eq!((view.chat.last_seq.get(), view.from.get()), (model.last, *from));
+        let (look, seats) = view.group.unwrap();
+        assert_eq!(look, model.look);
+        let roles: BTreeMap<_, _> = seats
+            .iter()
+            .filter(|seat| seat.is_member())
+            .map(|seat| (seat.user.as_bytes()[0], (seat.role, seat.from.get())))
+            .collect();
+        assert_eq!(roles, model.members);
+        assert_eq!(view.members.iter().map(|(user, _)| user.as_bytes()[0]).collect::<Vec<_>>().len(), roles.len());
+    }
+}
+
+async fn run(seed: u64, members: &[u8], steps: Vec<Step>) {
+    let mut bench = Bench::open(seed).await;
+    let (outcome, effects) = bench.apply(&create(members)).await;
+    assert_eq!(outcome, Outcome::Sent { seq: MessageSeq::new(1), time_ms: 1, duplicate: false });
+    let mut model = Model { last: 1, ..Model::default() };
+    model.look.name = Bytes::from_static(b"us");
+    model.join(&[0], Role::Owner);
+    let others: Vec<_> = users(members).iter().map(|user| user.as_bytes()[0]).collect();
+    model.join(&others, Role::Member);
+    assert_eq!(committed(&effects).len(), model.members.len());
+    model.answered.insert(0, (create(members), 1));
+    let mut client_seq = 1;
+    for step in steps {
+        match step {
+            Step::Ask(by, ask) => {
+                client_seq += 1;
+                let before = model.members.clone();
+                let command = command(by, client_seq, ask.clone());
+                let wanted = model.ask(by, &ask);
+                let (outcome, effects) = bench.apply(&command).await;
+                match wanted {
+                    Err(code) => {
+                        assert_eq!(outcome, Outcome::Refused(code), "{by}: {ask:?}");
+                        assert!(effects.is_empty());
+                    }
+                    Ok(seq) => {
+                        let sent = Outcome::Sent { seq: MessageSeq::new(seq), time_ms: client_seq, duplicate: false };
+                        assert_eq!(outcome, sent, "{by}: {ask:?}");
+                        // Those who were in and those who are in: who is put out is told so.
+                        let mut all: Vec<_> = before.keys().chain(model.members.keys()).copied().collect();
+                        all.sort_unstable();
+                        all.dedup();
+                        assert_eq!(committed(&effects), users(&all));
+                        model.answered.insert(by, (command, seq));
+                    }
+                }
+            }
+            Step::Again(by) => {
+                if let Some((command, seq)) = model.answered.get(&by) {
+                    let (outcome, effects) = bench.apply(command).await;
+                    assert!(
+                        matches!(outcome, Outcome::Sent { seq: found, duplicate: true, .. } if found.get() == *seq),
+                        "{by}: {outcome:?}",
+                    );
+                    assert!(effects.is_empty());
+                }
+            }
+            Step::Advance(n) => {
+                bench.apply(&advance(n, model.last, model.last)).await;
+                model.owed.remove(&n);
+            }
+            Step::Flush => bench.flush_and_reopen().await,
+            Step::Reopen => bench.reopen().await,
+        }
+        check(&bench, &model).await;
+    }
+    // The log alone tells the same story.
+    let last = MessageSeq::new(model.last);
+    let page = bench.partition().messages(group(), MessageSeq::new(1), last, usize::MAX).await.unwrap();
+    let mut again = Group::new(Look::default());
+    for message in &page.messages {
+        if let Some(change) = GroupChange::of(message).unwrap() {
+            if let GroupChange::Create { look, .. } = &change {
+                again.look = look.clone();
+            }
+            again.carry_out(message.sender.user, &change, message.seq);
+        }
+    }
+    let told: BTreeMap<_, _> =
+        again.members().map(|seat| (seat.user.as_bytes()[0], (seat.role, seat.from.get()))).collect();
+    assert_eq!((told, again.look), (model.members, model.look));
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::with_cases(64) })]
+    #[test]
+    fn a_group_is_what_its_log_says_over_flushes_and_retries(
+        seed: u64,
+        members in proptest::collection::vec(1..USERS, 0..5),
+        steps in proptest::collection::vec(step(), 0..60),
+    ) {
+        block_on(run(seed, &members, steps));
+    }
+
+    #[test]
+    fn any_bytes_are_a_change_or_malformed(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+        let bytes = Bytes::from(bytes);
+        if let Ok(change) = GroupChange::decode(bytes.clone()) {
+            prop_assert_eq!(change.encode(), bytes);
+        }
+    }
+}
+
+#[test]
+fn what_somebody_lacks_who_was_put_out_is_kept_for_it() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        let keep = Command::SetRetention {
+            chat: None,
+            retention: Some(crate::partition::retention::Retention::UntilDelivered { days: 30 }),
+        };
+        bench.apply(&keep).await;
+        bench.apply(&create(&[1, 2])).await;
+        bench.apply(&send(0, 2)).await;
+        bench.apply(&change(0, 3, GroupChange::Remove(users(&[2])))).await;
+        bench.apply(&send(0, 4)).await;
+        for n in [0, 1] {
+            bench.apply(&advance(n, 4, 4)).await;
+        }
+        // It is in the inbox of its device, which is away.
+        bench.apply(&advance(2, 4, 1)).await;
+        let deleted = |bench: &Bench| block_on(bench.partition().chat(group())).unwrap().unwrap().deleted_up_to.get();
+        assert_eq!(deleted(&bench), 1);
+        assert!(!block_on(bench.partition().chat(group())).unwrap().unwrap().pending);
+        bench.apply(&advance(2, 4, 3)).await;
+        assert_eq!(deleted(&bench), 4);
+    });
+}
+
+#[test]
+fn who_comes_back_gets_nothing_of_the_time_between() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        bench.apply(&create(&[1])).await;
+        bench.apply(&change(0, 2, GroupChange::Remove(users(&[1])))).await;
+        bench.apply(&send(0, 3)).await;
+        bench.apply(&advance(1, 2, 1)).await;
+        bench.apply(&change(0, 4, GroupChange::Add(users(&[1])))).await;
+        let view = bench.partition().chat_of(group(), user(1)).await.unwrap().unwrap();
+        assert_eq!(view.from.get(), 4);
+        let member = view.members.iter().find(|(found, _)| *found == user(1)).unwrap().1;
+        // What it lacks of its first time is still owed.
+        assert_eq!((member.covered.get(), member.everywhere.get()), (3, 1));
+    });
+}
+
+#[test]
+fn a_group_is_full_at_its_bound_and_old_seats_make_room() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        let all: Vec<u8> = (1..u8::try_from(GROUP_MEMBERS_MAX).unwrap()).collect();
+        bench.apply(&create(&all)).await;
+        let refused = bench.apply(&change(0, 2, GroupChange::Add(users(&[200])))).await.0;
+        assert_eq!(refused, Outcome::Refused(Code::TooMany));
+        // Everybody leaves and others come, again and again: seats of those who have everything are given up.
+        let mut client_seq = 2;
+        for round in 0..5u8 {
+            let [gone, come] = [round, round + 1].map(|round| (1 + round * 40)..(1 + round * 40 + 40));
+            let last = u64::from(round) * 2 + 2;
+            client_seq += 2;
+            let gone: Vec<u8> = gone.filter(|n| *n != 0).collect();
+            if round == 0 {
+                bench.apply(&change(0, 3, GroupChange::Remove(users(&all[40..])))).await;
+                for n in &all {
+                    bench.apply(&advance(*n, 2, 2)).await;
+                }
+            }
+            let remove = change(0, client_seq, GroupChange::Remove(users(&gone)));
+            let outcome = bench.apply(&remove).await.0;
+            assert!(matches!(outcome, Outcome::Sent { .. }), "round {round}: {outcome:?}");
+            for n in &gone {
+                bench.apply(&advance(*n, last + 9, 0)).await;
+            }
+            let come: Vec<u8> = come.collect();
+            let outcome = bench.apply(&change(0, client_seq + 1, GroupChange::Add(users(&come)))).await.0;
+            assert!(matches!(outcome, Outcome::Sent { .. }), "round {round}: {outcome:?}");
+        }
+        let Members::Group(seats) = bench.partition().members(group()).await.unwrap().unwrap() else { panic!() };
+        assert!(seats.len() <= FORMER_MAX + 41, "{} seats", seats.len());
+    });
+}
+
+#[test]
+fn nobody_is_put_out_while_too_many_lack_what_was_for_them() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        let first: Vec<u8> = (1..99).collect();
+        bench.apply(&create(&first)).await;
+        bench.apply(&change(0, 2, GroupChange::Remove(users(&first)))).await;
+        let second: Vec<u8> = (100..198).collect();
+        bench.apply(&change(0, 3, GroupChange::Add(users(&second)))).await;
+        let remove = |client_seq, numbers: &[u8]| change(0, client_seq, GroupChange::Remove(users(numbers)));
+        assert!(matches!(bench.apply(&remove(4, &second[..30])).await.0, Outcome::Sent { .. }));
+        assert_eq!(bench.apply(&remove(5, &second[30..31])).await.0, Outcome::Refused(Code::Unavailable));
+        bench.apply(&advance(1, 2, 2)).await;
+        assert!(matches!(bench.apply(&remove(5, &second[30..31])).await.0, Outcome::Sent { .. }));
+    });
+}
+
+#[test]
+fn marks_tell_each_member_what_all_others_have() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        bench.apply(&create(&[1, 2])).await;
+        bench.apply(&send(0, 2)).await;
+        bench.apply(&advance(1, 2, 2)).await;
+        let (_, effects) = bench.apply(&advance(2, 1, 1)).await;
+        let [Effect::Advanced { marks: Some((delivered, _)), .. }] = &effects[..] else { panic!("{effects:?}") };
+        let of = |n: u8| delivered.of_others(user(n)).unwrap().get();
+        assert_eq!([of(0), of(1), of(2)], [1, 0, 0]);
+    });
+}

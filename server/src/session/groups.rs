@@ -1,0 +1,118 @@
+//! Changes of groups, and what a chat is: from frames, and to them.
+
+use bytes::Bytes;
+use columba_engine::partition::{
+    chat::ChatView,
+    effect::StoredMessage,
+    group::{GroupChange, Look, LookChange, Role},
+};
+use columba_wire::{
+    ChatId, Code, UserId,
+    v1::{self, group_change::Kind},
+};
+
+use crate::core::id_bytes;
+
+/// A change that a device of this user asks for.
+pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupChange, Code> {
+    let change = match change.kind.ok_or(Code::InvalidArgument)? {
+        Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids }) => {
+            let mut members = parse_users(&user_ids)?;
+            members.retain(|user| *user != me);
+            GroupChange::Create { look: Look { name, picture, announcements }, members }
+        }
+        Kind::Add(add) => GroupChange::Add(parse_users(&add.user_ids)?),
+        Kind::Remove(remove) => GroupChange::Remove(parse_users(&remove.user_ids)?),
+        Kind::Leave(v1::LeaveGroup { owner_id }) if owner_id.is_empty() => GroupChange::Leave { owner: None },
+        Kind::Leave(_) => return Err(Code::InvalidArgument),
+        Kind::SetRole(v1::SetRole { user_id, role }) => {
+            let role = match v1::Role::try_from(role).map_err(|_| Code::InvalidArgument)? {
+                v1::Role::Member => Role::Member,
+                v1::Role::Admin => Role::Admin,
+                v1::Role::Owner => Role::Owner,
+            };
+            GroupChange::SetRole { user: parse_user(&user_id)?, role }
+        }
+        Kind::SetLook(v1::SetLook { name, picture, announcements }) => {
+            GroupChange::SetLook(LookChange { name, picture, announcements })
+        }
+    };
+    if change.is_valid() { Ok(change) } else { Err(Code::InvalidArgument) }
+}
+
+fn parse_user(id: &[u8]) -> Result<UserId, Code> {
+    UserId::try_from(id).map_err(|_| Code::InvalidArgument)
+}
+
+/// Ascending, each once.
+fn parse_users(ids: &[Bytes]) -> Result<Vec<UserId>, Code> {
+    let mut users = ids.iter().map(|id| parse_user(id)).collect::<Result<Vec<_>, _>>()?;
+    users.sort_unstable();
+    users.dedup();
+    Ok(users)
+}
+
+/// The change that a stored message is, if it is one.
+pub(crate) fn change_of(message: &StoredMessage) -> Option<v1::GroupChange> {
+    let change =
+        GroupChange::of(message).inspect_err(|error| tracing::error!(%error, "a change that is none")).ok()??;
+    Some(v1::GroupChange { kind: Some(change_kind(change)) })
+}
+
+fn change_kind(change: GroupChange) -> Kind {
+    match change {
+        GroupChange::Create { look, members } => {
+            let Look { name, picture, announcements } = look;
+            Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids: users(&members) })
+        }
+        GroupChange::Add(members) => Kind::Add(v1::AddMembers { user_ids: users(&members) }),
+        GroupChange::Remove(members) => Kind::Remove(v1::RemoveMembers { user_ids: users(&members) }),
+        GroupChange::Leave { owner } => {
+            let owner_id = owner.map(|owner| id_bytes(owner.as_bytes())).unwrap_or_default();
+            Kind::Leave(v1::LeaveGroup { owner_id })
+        }
+        GroupChange::SetRole { user, role } => {
+            Kind::SetRole(v1::SetRole { user_id: id_bytes(user.as_bytes()), role: role_frame(role).into() })
+        }
+        GroupChange::SetLook(LookChange { name, picture, announcements }) => {
+            Kind::SetLook(v1::SetLook { name, picture, announcements })
+        }
+    }
+}
+
+fn users(users: &[UserId]) -> Vec<Bytes> {
+    users.iter().map(|user| id_bytes(user.as_bytes())).collect()
+}
+
+const fn role_frame(role: Role) -> v1::Role {
+    match role {
+        Role::Member => v1::Role::Member,
+        Role::Admin => v1::Role::Admin,
+        Role::Owner => v1::Role::Owner,
+    }
+}
+
+/// A chat as one of its members sees it.
+pub(crate) fn chat_frame(chat: ChatId, view: &ChatView) -> v1::Chat {
+    let member = |user: UserId, role, from: u64| v1::ChatMember {
+        user_id: id_bytes(user.as_bytes()),
+        role: role_frame(role).into(),
+        from_seq: from,
+    };
+    let (group, members) = match &view.group {
+        None => (None, view.members.iter().map(|(user, _)| member(*user, Role::Member, 1)).collect()),
+        Some((look, seats)) => {
+            let Look { name, picture, announcements } = look.clone();
+            let seats = seats.iter().filter(|seat| seat.is_member());
+            let members = seats.map(|seat| member(seat.user, seat.role, seat.from.get())).collect();
+            (Some(v1::Group { name, picture, announcements }), members)
+        }
+    };
+    v1::Chat {
+        chat_id: id_bytes(chat.as_bytes()),
+        first_seq: view.from.get(),
+        last_seq: view.chat.last_seq.get(),
+        group,
+        members,
+    }
+}
