@@ -64,7 +64,9 @@ pub const DEVICE_NAME_BYTES_MAX: usize = 64;
 /// Milliseconds that a link code is good for; then the waiting connection is closed.
 pub const LINK_MS_MAX: u64 = 120_000;
 /// Members of a group. Beyond: `TOO_MANY`.
-pub const GROUP_MEMBERS_MAX: usize = 99;
+pub const GROUP_MEMBERS_MAX: usize = 1024;
+/// Members that one change removes. Beyond: `INVALID_ARGUMENT`.
+pub const GROUP_REMOVED_MAX: usize = 64;
 /// Bytes of a group's name. Beyond: `INVALID_ARGUMENT`.
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
 /// Bytes of the reference to a group's picture. Beyond: `INVALID_ARGUMENT`.

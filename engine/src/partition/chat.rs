@@ -16,15 +16,16 @@ use columba_wire::{ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId};
 use super::{
     State,
     codec::{Put as _, Take},
-    dedup::{Accepted, Known, Sender, SenderId},
+    dedup::{Accepted, Known, LONG_WINDOWS_MAX, SENDERS_MAX, Sender, SenderId, WINDOWS_BYTES_MAX},
     effect::{Effect, Effects, Outcome, StoredMessage},
-    group::{Group, Look, Role, Seat},
+    group::{GROUP_BYTES_MAX, Group, Look, Role, Seat},
     receipt::{Member, put_member, take_member},
     retention::{Retention, put_retention, take_retention},
     rows::{Layer, Row, RowMap},
 };
 use crate::{
     error::Result,
+    limits::VALUE_BYTES_MAX,
     message::MessageKind,
     planted::{self, Planted},
 };
@@ -104,6 +105,8 @@ pub(crate) enum People {
     Direct([UserId; 2], [Member; 2]),
     Group(Box<Group>),
 }
+
+const _: () = assert!(WINDOWS_BYTES_MAX + GROUP_BYTES_MAX + 256 <= VALUE_BYTES_MAX, "a chat is one row");
 
 /// Marks a chat whose fan-out has work to do, so that a new leader finds it without reading every chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,12 +222,24 @@ impl ChatRow {
     }
 
     fn remember(&mut self, sender: SenderId, accepted: Accepted) {
-        match self.senders.iter_mut().find(|known| known.id == sender) {
-            Some(known) => known.remember(accepted),
-            None => {
-                // One device in the mean, and never many: no room for four at once.
-                self.senders.reserve_exact(1);
-                self.senders.push(Sender::new(sender, accepted));
+        let Some(known) = self.senders.iter_mut().find(|known| known.id == sender) else {
+            if self.senders.len() == SENDERS_MAX {
+                let oldest = self.senders.iter().enumerate().min_by_key(|(_, known)| known.last_seq());
+                let (oldest, _) = oldest.expect("there are many");
+                self.senders.remove(oldest);
+            }
+            // One device in the mean, and seldom many: no room for four at once.
+            self.senders.reserve_exact(1);
+            self.senders.push(Sender::new(sender, accepted));
+            return;
+        };
+        let was_long = known.is_long();
+        known.remember(accepted);
+        if !was_long && self.senders.len() > LONG_WINDOWS_MAX {
+            let long = || self.senders.iter().enumerate().filter(|(_, known)| known.is_long());
+            if long().count() > LONG_WINDOWS_MAX {
+                let (oldest, _) = long().min_by_key(|(_, known)| known.last_seq()).expect("there are many");
+                self.senders[oldest].cut();
             }
         }
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId, keys::NewKeys};
 
 use super::{
-    codec::{Put as _, Take},
+    codec::{Put as _, Take, VARINT_BYTES_MAX},
     group::GroupChange,
     keys::{new_keys_bytes_max, put_new_keys, take_new_keys},
     profile::ProfileChange,
@@ -193,16 +193,16 @@ const CLAIM_HANDLE: u8 = 1;
 const CREATE_USER: u8 = 2;
 const CONFIRM_HANDLE: u8 = 3;
 const SEND: u8 = 4;
-// 5 was an `Advance` without `everywhere`.
+// 5 was an `Advance` without `everywhere`, 12 one that named the chat with each member.
 const MARK_READ: u8 = 6;
 const APPEND_INBOX: u8 = 7;
 const TRIM_INBOX: u8 = 8;
 const SET_LAST_SEEN: u8 = 9;
 const SET_RETENTION: u8 = 10;
 const EXPIRE: u8 = 11;
-const ADVANCE: u8 = 12;
 const SEND_TO_GROUP: u8 = 13;
 const CHANGE_GROUP: u8 = 14;
+const ADVANCE: u8 = 15;
 const SET_PROFILE: u8 = 23;
 const ADD_DEVICE: u8 = 26;
 const RENAME_DEVICE: u8 = 27;
@@ -226,7 +226,7 @@ impl Command {
         match self {
             Self::Send { body, .. } => 96 + body.len(),
             Self::ChangeGroup { change, .. } => 64 + change.encoded_bytes_max(),
-            Self::Advance(items) => 16 + 56 * items.len(),
+            Self::Advance(items) => 16 + (16 + 4 + 16 + 3 * VARINT_BYTES_MAX) * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
@@ -302,13 +302,17 @@ impl Command {
                 change.put(out);
             }
             Self::Advance(items) => {
-                out.put_u32(u32::try_from(items.len()).expect("bounded"));
-                for item in items {
-                    out.put_chat(item.chat);
-                    out.put_user(item.user);
-                    out.put_seq(item.covered);
-                    out.put_seq(item.delivered);
-                    out.put_seq(item.everywhere);
+                let runs = || items.chunk_by(|item, next| item.chat == next.chat);
+                out.put_u32(u32::try_from(runs().count()).expect("bounded"));
+                for run in runs() {
+                    out.put_chat(run[0].chat);
+                    out.put_u32(u32::try_from(run.len()).expect("bounded"));
+                    for item in run {
+                        out.put_user(item.user);
+                        [item.covered, item.delivered, item.everywhere]
+                            .iter()
+                            .for_each(|seq| out.put_varint(seq.get()));
+                    }
                 }
             }
             Self::MarkRead { chat, user, seq } => {
@@ -401,16 +405,18 @@ impl Command {
                 change: GroupChange::take(take)?,
             },
             ADVANCE => {
-                let count = take.take_count(56)?;
-                let mut items = Vec::with_capacity(count);
-                for _ in 0..count {
-                    items.push(Progress {
-                        chat: take.take_chat()?,
-                        user: take.take_user()?,
-                        covered: take.take_seq()?,
-                        delivered: take.take_seq()?,
-                        everywhere: take.take_seq()?,
-                    });
+                let mut items = Vec::new();
+                for _ in 0..take.take_count(16 + 4)? {
+                    let chat = take.take_chat()?;
+                    for _ in 0..take.take_count(16 + 3)? {
+                        items.push(Progress {
+                            chat,
+                            user: take.take_user()?,
+                            covered: take.take_short_seq()?,
+                            delivered: take.take_short_seq()?,
+                            everywhere: take.take_short_seq()?,
+                        });
+                    }
                 }
                 Self::Advance(items)
             }

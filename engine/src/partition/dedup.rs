@@ -11,11 +11,16 @@
 //!   most that many sends unanswered, so a retry of any of them is found, and gets the same seq and time.
 //! - Below the window's lowest client seq nothing is known: such a send is refused, never stored twice.
 //! - Times in a window do not step back: those of the chat do not.
+//! - A chat has at most [`LONG_WINDOWS_MAX`] windows of more than one send, and [`SENDERS_MAX`] windows, so its row has
+//!   a bound: where there would be one more, that of the device that has not sent for longest is cut, or dropped.
 //! - Equal windows are equal bytes in files, whatever they were before.
 
 use core::fmt;
 
-use columba_wire::{ClientSeq, DeviceId, MessageSeq, limits::DEDUP_WINDOW};
+use columba_wire::{
+    ClientSeq, DeviceId, MessageSeq,
+    limits::{DEDUP_WINDOW, GROUP_MEMBERS_MAX},
+};
 
 use super::{
     bits::{BitReader, BitWriter},
@@ -26,6 +31,17 @@ use crate::error::Result;
 /// How many bytes the window grows by, and how many are free at its begin before it is moved there: it ends near 320,
 /// and there is one for each device and chat.
 const GROW_BYTES: usize = 32;
+/// Windows of a chat that hold more than the last send. More devices than that send in few groups, and one that did
+/// nothing while so many others wrote has no more than one send unanswered, or is told `CLIENT_SEQ_TOO_OLD`.
+pub(crate) const LONG_WINDOWS_MAX: usize = 256;
+/// Windows of a chat: all devices of a group's members. Of one that is dropped a retry would be stored again; as many
+/// others have sent since.
+pub(crate) const SENDERS_MAX: usize = 8 * GROUP_MEMBERS_MAX;
+/// Member, device, count, floor, client seq, seq, age.
+const HEAD_BYTES_MAX: usize = 5 + 4 + 1 + 3 * VARINT_BYTES_MAX + VARINT_BYTES_MAX;
+/// Bytes of all windows of a chat in files, at most.
+pub(crate) const WINDOWS_BYTES_MAX: usize =
+    SENDERS_MAX * (HEAD_BYTES_MAX + 3) + LONG_WINDOWS_MAX * 3 * DEDUP_WINDOW * 8;
 /// Three varints of 64 bits.
 const SEND_BYTES_MAX: usize = 3 * VARINT_BYTES_MAX;
 
@@ -133,6 +149,23 @@ impl Sender {
         self.count += 1;
         self.last = accepted;
         self.highest = self.highest.max(accepted.client_seq);
+    }
+
+    /// Whether it knows more than the last send.
+    pub(crate) const fn is_long(&self) -> bool {
+        self.count > 1
+    }
+
+    /// Seq of the last send.
+    pub(crate) const fn last_seq(&self) -> MessageSeq {
+        self.last.seq
+    }
+
+    /// Forgets all but the last send.
+    pub(crate) fn cut(&mut self) {
+        let dropped = self.sends().take(usize::from(self.count) - 1).map(|send| send.client_seq).max();
+        *self = Self { floor: self.floor.max(dropped.unwrap_or_default()), ..Self::new(self.id, self.last) };
+        self.highest = self.highest.max(self.floor);
     }
 
     /// Bytes it has on the heap.
@@ -302,6 +335,22 @@ mod tests {
             assert_eq!(sender.known(ClientSeq::new(6)), stored(1));
             assert_eq!(sender.known(ClientSeq::new(5)), stored(2));
             assert_eq!(sender.known(ClientSeq::new(7)), Known::New);
+        }
+    }
+
+    #[test]
+    fn a_window_that_is_cut_knows_the_last_send_and_no_other() {
+        let mut sender = Sender::new(ID, accepted(5, 1, 0));
+        sender.remember(accepted(9, 2, 0));
+        sender.remember(accepted(7, 3, 0));
+        sender.cut();
+        for sender in [sender.clone(), decoded(encoded(&sender), sender.last).unwrap()] {
+            assert!(!sender.is_long());
+            assert_eq!(sender.known(ClientSeq::new(7)), Known::Stored { seq: MessageSeq::new(3), time_ms: 0 });
+            for forgotten in [5, 6, 8, 9] {
+                assert_eq!(sender.known(ClientSeq::new(forgotten)), Known::Forgotten, "{forgotten}");
+            }
+            assert_eq!(sender.known(ClientSeq::new(10)), Known::New);
         }
     }
 

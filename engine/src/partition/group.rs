@@ -18,13 +18,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use columba_wire::{
     ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId,
-    limits::{GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX},
+    limits::{GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GROUP_REMOVED_MAX},
 };
 
 use super::{
     State,
     chat::{ChatRow, NewMessage, People},
-    codec::{Put as _, Take},
+    codec::{Put as _, Take, VARINT_BYTES_MAX},
     effect::{Effects, Outcome},
     receipt::{Member, put_member, take_member},
     rows::Row as _,
@@ -37,6 +37,7 @@ use crate::{
 /// Seats of former members that are kept. Beyond, the longest empty one is given up; where those that are gone still
 /// have to be delivered to, nobody can be removed for a moment.
 pub const FORMER_MAX: usize = 128;
+const _: () = assert!(GROUP_REMOVED_MAX <= FORMER_MAX, "so many can be removed at once");
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,9 +162,8 @@ impl GroupChange {
                     && members.len() < GROUP_MEMBERS_MAX
                     && ascends(members)
             }
-            Self::Add(users) | Self::Remove(users) => {
-                !users.is_empty() && users.len() <= GROUP_MEMBERS_MAX && ascends(users)
-            }
+            Self::Add(users) => !users.is_empty() && users.len() <= GROUP_MEMBERS_MAX && ascends(users),
+            Self::Remove(users) => !users.is_empty() && users.len() <= GROUP_REMOVED_MAX && ascends(users),
             Self::Leave { owner } => owner.is_none(),
             Self::SetRole { .. } => true,
             Self::SetLook(look) => {
@@ -571,6 +571,11 @@ impl Group {
 
 /// User, flags, number, from, and four marks.
 const SEAT_BYTES_MIN: usize = 16 + 1 + 1 + 1 + 4;
+/// The same with `until`, in as many bytes as numbers may have.
+const SEAT_BYTES_MAX: usize = 16 + 1 + 5 + 6 * VARINT_BYTES_MAX;
+/// Bytes of a group in its chat's row, at most.
+pub(super) const GROUP_BYTES_MAX: usize =
+    GROUP_NAME_BYTES_MAX + GROUP_PICTURE_BYTES_MAX + 32 + (GROUP_MEMBERS_MAX + FORMER_MAX) * SEAT_BYTES_MAX;
 
 /// What the members of a group have: the lowest mark and whose it is, and the lowest of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,34 +51,50 @@ pub(super) fn take_member(take: &mut Take) -> Result<Member> {
 
 impl State {
     pub(super) fn apply_advance(&mut self, items: &[Progress], effects: &mut Effects) -> Outcome {
+        // What is of the whole chat is looked at once for all members that stand together: a group has many.
+        for items in items.chunk_by(|item, next| item.chat == next.chat) {
+            self.advance_chat(items[0].chat, items, effects);
+        }
+        Outcome::Done
+    }
+
+    fn advance_chat(&mut self, chat: ChatId, items: &[Progress], effects: &mut Effects) {
+        let is_known = self.get::<ChatRow>(&chat).is_some_and(|row| {
+            let is_member = |item: &Progress| row.member(item.user).is_some();
+            items.iter().any(is_member)
+        });
+        if !is_known {
+            return;
+        }
+        let settings = self.settings;
+        let row = self.edit::<ChatRow>(chat).as_mut().expect("it is there");
+        let members = row.members();
+        let mut delivered_moved = false;
+        let first = effects.effects.len();
         for item in items {
-            let is_member = self.get::<ChatRow>(&item.chat).is_some_and(|row| row.member(item.user).is_some());
-            if !is_member {
-                continue;
-            }
-            let settings = self.settings;
-            let row = self.edit::<ChatRow>(item.chat).as_mut().expect("it is there");
             let last = row.last_of(item.user);
-            let member = row.member_mut(item.user).expect("the user is a member");
-            let delivered_before = member.delivered;
+            let Some(member) = row.member_mut(item.user) else {
+                continue;
+            };
+            delivered_moved |= item.delivered.min(last) > member.delivered;
             member.covered = member.covered.max(item.covered.min(last));
             member.delivered = member.delivered.max(item.delivered.min(last));
             member.everywhere = member.everywhere.max(item.everywhere.min(member.covered));
             if planted::is(Planted::ReadLost) {
                 member.read = MessageSeq::ZERO;
             }
-            let now = *member;
-            let marks = (now.delivered > delivered_before).then(|| marks(row)).flatten();
-            let members = row.members();
-            effects.effects.push(Effect::Advanced { chat: item.chat, members, user: item.user, now, marks });
-            settings.delete_delivered(item.chat, row);
-            let behind = row.lowest(|member| member.covered) < row.chat.last_seq;
-            if row.chat.pending && !behind {
-                row.chat.pending = false;
-                self.active.insert::<Pending>(item.chat, None);
-            }
+            let (members, now) = (members.clone(), *member);
+            effects.effects.push(Effect::Advanced { chat, members, user: item.user, now, marks: None });
         }
-        Outcome::Done
+        if delivered_moved && let Some(Effect::Advanced { marks: told, .. }) = effects.effects[first..].last_mut() {
+            *told = marks(row);
+        }
+        settings.delete_delivered(chat, row);
+        let behind = row.lowest(|member| member.covered) < row.chat.last_seq;
+        if row.chat.pending && !behind {
+            row.chat.pending = false;
+            self.active.insert::<Pending>(chat, None);
+        }
     }
 
     pub(super) fn apply_mark_read(

@@ -11,11 +11,12 @@ use columba_engine::{
     journal::{Journal, JournalConfig},
     limits::BLOCK_BYTES,
     memory::MEMORY_BYTES_MIN,
-    message::StoredMessage,
+    message::{MessageKind, StoredMessage},
     partition::{
         Partition,
         command::{Command, InboxAppend, Progress},
         effect::Effects,
+        group::{GroupChange, Look, LookChange, Role},
         profile::ProfileChange,
         retention::Retention,
     },
@@ -152,6 +153,16 @@ async fn rows() -> Result<Vec<Seed>> {
         let time_ms = time_ms + n / 10 * 3_600_000 + n * 700;
         commands.push(Command::Send { chat, peer: Some(peer), sender, client_seq, time_ms, body: Bytes::new() });
     }
+    // A group: one who owns it, one who was put out, and one message.
+    let (by, made) = (devices[0], ClientSeq::new(500));
+    let group = ChatId::group(by, made);
+    for (n, change) in
+        (500..).zip([changes().swap_remove(0), GroupChange::Remove(vec![UserId::from_bytes(scattered(9))])])
+    {
+        commands.push(Command::ChangeGroup { chat: group, sender: by, client_seq: ClientSeq::new(n), time_ms, change });
+    }
+    let (client_seq, body) = (ClientSeq::new(600), Bytes::new());
+    commands.push(Command::Send { chat: group, peer: None, sender: by, client_seq, time_ms, body });
     commands.push(Command::Advance(vec![Progress {
         chat,
         user: users[1],
@@ -173,7 +184,9 @@ async fn rows() -> Result<Vec<Seed>> {
         let range = ScanRange { start: vec![start], end: vec![0xff] };
         for (key, value) in partition.tree().scan(class, &range, usize::MAX, usize::MAX).await? {
             let bytes = [&key[..row_key_bytes(&key)], &value].concat();
-            seeds.push(Seed { target: "row", name: format!("{:02x}", key[0]), bytes });
+            let again = seeds.iter().filter(|seed: &&Seed| seed.bytes[0] == key[0]).count();
+            let name = if again == 0 { format!("{:02x}", key[0]) } else { format!("{:02x}-{again}", key[0]) };
+            seeds.push(Seed { target: "row", name, bytes });
         }
     }
     Ok(seeds)
@@ -207,6 +220,19 @@ fn entries() -> Vec<Seed> {
         Command::PutKeys { device, keys: keys() },
         Command::TakeKeys { user, devices: vec![DeviceId::FIRST; 2] },
     ];
+    let to_group = Command::Send {
+        chat,
+        peer: None,
+        sender: device,
+        client_seq: ClientSeq::new(9),
+        time_ms,
+        body: Bytes::from_static(b"good morning, all"),
+    };
+    let mut commands = Vec::from(commands);
+    commands.push(to_group);
+    for (n, change) in (10..).zip(changes()) {
+        commands.push(Command::ChangeGroup { chat, sender: device, client_seq: ClientSeq::new(n), time_ms, change });
+    }
     let mut all = Vec::new();
     let mut seeds = Vec::new();
     for (n, command) in commands.iter().enumerate() {
@@ -217,6 +243,22 @@ fn entries() -> Vec<Seed> {
     }
     seeds.push(Seed { target: "entry", name: "all".to_owned(), bytes: all });
     seeds
+}
+
+/// One of each kind; the first makes a group.
+fn changes() -> Vec<GroupChange> {
+    let user = UserId::from_bytes(scattered(9));
+    let (name, picture) = (Bytes::from_static(b"friends"), Bytes::from_static(b"p"));
+    let look = Look { name: name.clone(), picture, announcements: true };
+    vec![
+        GroupChange::Create { look, members: vec![user] },
+        GroupChange::Add(vec![user]),
+        GroupChange::Remove(vec![user]),
+        GroupChange::Leave { owner: Some(user) },
+        GroupChange::Leave { owner: None },
+        GroupChange::SetRole { user, role: Role::Admin },
+        GroupChange::SetLook(LookChange { name: Some(name), picture: None, announcements: Some(false) }),
+    ]
 }
 
 fn profile() -> ProfileChange {

@@ -5,12 +5,13 @@ use columba_wire::{
     frame::encode,
     framing::encode_framed,
     v1::{
-        Account, Ack, ApproveLink, BeginLink, Bye, Challenge, ChannelBinding, ClientFrame, Deliver, Device,
-        DeviceAdded, Devices, Done, Error, FindUser, GetAccount, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts,
-        GetUser, Goaway, Hello, History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo, Linked, Login, Ping,
-        Pong, PreKey, Presence, Profile, PutKeys, Read, Receipt, Receipts, Register, Registered, Registration,
-        RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SetProfile, SubscribePresence, Synced, User, UserFound,
-        Welcome, client_frame, server_frame,
+        Account, Ack, ApproveLink, BeginLink, Bye, Challenge, ChannelBinding, Chat, ChatMember, ClientFrame,
+        CreateGroup, Deliver, Device, DeviceAdded, Devices, Done, Error, FindUser, GetAccount, GetChat, GetDevices,
+        GetHistory, GetKeys, GetLink, GetReceipts, GetUser, Goaway, Group, GroupChange, Hello, History, KeyBundle,
+        Keys, KeysLow, KeysStored, LinkCode, LinkInfo, Linked, Login, Ping, Pong, PreKey, Presence, Profile, PutKeys,
+        Read, Receipt, Receipts, Register, Registered, Registration, RenameDevice, RevokeDevice, Send, Sent,
+        ServerFrame, SetProfile, SubscribePresence, Synced, User, UserFound, Welcome, client_frame, group_change,
+        server_frame,
     },
 };
 
@@ -49,6 +50,11 @@ pub(crate) fn seeds() -> Vec<Seed> {
     seeds
 }
 
+fn change() -> Option<Box<GroupChange>> {
+    let create = CreateGroup { name: KEY, picture: ID, announcements: true, user_ids: vec![ID, OTHER] };
+    Some(Box::new(GroupChange { kind: Some(group_change::Kind::Create(create)) }))
+}
+
 fn client_kinds() -> Vec<client_frame::Kind> {
     use client_frame::Kind;
     let binding = ChannelBinding::TlsExporter.into();
@@ -71,6 +77,9 @@ fn client_kinds() -> Vec<client_frame::Kind> {
             body: Bytes::from_static(b"good morning"),
             ..Send::default()
         }),
+        Kind::Send(Send { client_seq: 301, chat_id: ID, body: Bytes::from_static(b"to all"), ..Send::default() }),
+        Kind::Send(Send { client_seq: 302, chat_id: ID, change: change(), ..Send::default() }),
+        Kind::GetChat(GetChat { chat_id: ID }),
         Kind::Ack(Ack { chat_id: ID, seq: 12 }),
         Kind::Read(Read { chat_id: ID, seq: 12 }),
         Kind::GetHistory(GetHistory { chat_id: ID, before_seq: 40, limit: 20 }),
@@ -109,7 +118,12 @@ fn server_kinds() -> Vec<server_frame::Kind> {
         sender_device: 1,
         time_ms: TIME_MS,
         body: Bytes::from_static(b"good morning"),
+        change: None,
     };
+    let group = Group { name: KEY, picture: ID, announcements: true };
+    let members = vec![ChatMember { user_id: ID, role: 2, from_seq: 1 }];
+    let chat = Chat { chat_id: ID, first_seq: 1, last_seq: 12, group: Some(group), members };
+    let changed = Deliver { body: Bytes::new(), change: change(), ..deliver.clone() };
     let profile =
         Profile { name: Bytes::from_static(b"Ada"), about: Bytes::from_static(b"counts"), ..Profile::default() };
     let bundle = KeyBundle {
@@ -135,6 +149,8 @@ fn server_kinds() -> Vec<server_frame::Kind> {
         Kind::Goaway(Goaway { code: 1, message: "restart".to_owned(), reconnect_after_ms: 1000 }),
         Kind::Error(Error { code: 1, message: "no".to_owned(), retry_after_ms: 50 }),
         Kind::Sent(Sent { client_seq: 300, chat_id: ID, seq: 12, time_ms: TIME_MS, duplicate: true }),
+        Kind::Chat(chat),
+        Kind::Deliver(changed),
         Kind::Deliver(deliver.clone()),
         Kind::Receipt(receipt.clone()),
         Kind::History(History { chat_id: ID, messages: vec![deliver.clone(), deliver], complete: true }),

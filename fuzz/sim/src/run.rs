@@ -14,6 +14,7 @@ use columba_engine::{
     partition::retention::Retention,
 };
 
+use columba_server::delivery::HINTED_FROM_MEMBERS;
 use columba_wire::{
     UserId,
     v1::{self, group_change::Kind as Change},
@@ -113,7 +114,9 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
         0 => Retention::default(),
         _ => Retention::UntilDelivered { days: 1 },
     };
-    let layout = Layout { cores: 1 + u16::from(rng.one_in(2)), retention, ..Layout::SMALL };
+    // Half of the seeds with groups take those of three members for large ones.
+    let hinted_from_members = if seed / 8 % 2 == 1 { 3 } else { HINTED_FROM_MEMBERS };
+    let layout = Layout { cores: 1 + u16::from(rng.one_in(2)), retention, hinted_from_members, ..Layout::SMALL };
     let mut simulation = Simulation {
         seed,
         keys_rng: Rng::from_seed(!seed ^ KEYS),

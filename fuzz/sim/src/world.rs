@@ -19,7 +19,10 @@ use columba_engine::{
     ids::CoreId,
     partition::retention::Retention,
 };
-use columba_server::core::{BindingOffer, Core, CoreOptions, PeerInfo, SessionHandle, Transport};
+use columba_server::{
+    core::{BindingOffer, Core, CoreOptions, PeerInfo, SessionHandle, Transport},
+    delivery::HINTED_FROM_MEMBERS,
+};
 
 /// The core as simulated.
 pub type SimCore = Core<SimDisk, ManualClock>;
@@ -75,12 +78,19 @@ pub struct Layout {
     pub segment_bytes: u64,
     /// How long messages are kept.
     pub retention: Retention,
+    /// Members from which on a group is a large one.
+    pub hinted_from_members: usize,
 }
 
 impl Layout {
     /// Small enough for segments to turn over within a test.
-    pub const SMALL: Self =
-        Self { cores: 2, partitions: 3, segment_bytes: 256 * 1024, retention: Retention::History { days: None } };
+    pub const SMALL: Self = Self {
+        cores: 2,
+        partitions: 3,
+        segment_bytes: 256 * 1024,
+        retention: Retention::History { days: None },
+        hinted_from_members: HINTED_FROM_MEMBERS,
+    };
 }
 
 fn seeded_random(out: &mut [u8], seeded: &mut Rng) {
@@ -104,6 +114,7 @@ impl World {
             options.seed = seed ^ u64::from(n);
             options.segment_bytes = layout.segment_bytes;
             options.retention = layout.retention;
+            options.hinted_from_members = layout.hinted_from_members;
             options.secure_random = seeded_random;
             let open = Core::open(disk.clone(), clock.clone(), options, Arc::default());
             match columba_engine::env::executor::run_until_stalled(core::pin::pin!(open)) {

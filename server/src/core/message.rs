@@ -163,6 +163,8 @@ pub struct Delivery {
     pub everywhere: MessageSeq,
     /// Whether everything up to `prev` is covered: a host that knows nothing of the chat may begin here.
     pub fresh: bool,
+    /// Whether a device that is away may wait for its reference: the chat is a large group.
+    pub hinted: bool,
     /// In order, dense.
     pub messages: Vec<StoredMessage>,
 }

@@ -46,7 +46,7 @@ use columba_engine::{
     ids::{CoreId, PartitionId},
     journal::{Journal, JournalConfig},
     limits::{BATCH_BYTES_MAX, SEGMENT_BYTES, SEGMENTS_MAX, WINDOW_MS},
-    partition::{Partition, chat::Members, retention::Retention},
+    partition::{Partition, retention::Retention},
     tree::{Shared, TreeConfig},
 };
 use columba_replication::{CoreGroups, recovery::open_group};
@@ -63,6 +63,7 @@ use self::{
     state::{CoreState, Wakers},
 };
 use crate::{
+    delivery::HINTED_FROM_MEMBERS,
     error::{Error, Result},
     metrics::CoreMetrics,
     registration::RegistrationPolicy,
@@ -91,6 +92,8 @@ pub struct CoreOptions {
     pub registration: Rc<RegistrationPolicy>,
     /// Whether rates are limited for clients on this machine as well.
     pub limits_loopback: bool,
+    /// Members from which on a group is a large one: see [`crate::delivery`]. Less in tests.
+    pub hinted_from_members: usize,
     /// How long messages are kept, in chats that say nothing themselves.
     pub retention: Retention,
     /// Memory for memtables and caches, bytes.
@@ -115,6 +118,7 @@ impl CoreOptions {
             segment_bytes: SEGMENT_BYTES,
             registration: Rc::new(RegistrationPolicy::open_to_loopback()),
             limits_loopback: false,
+            hinted_from_members: HINTED_FROM_MEMBERS,
             retention: Retention::default(),
             memory_bytes: limits::MEMORY_BYTES_DEFAULT,
             scrub_bytes_per_second: limits::SCRUB_BYTES_PER_SECOND,
@@ -248,8 +252,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 for (user, _, until) in found.ranges() {
                     members.push((user, until, partition.member(id, user).await?.unwrap_or_default()));
                 }
-                let (is_group, now) = (matches!(found, Members::Group(_)), self.clock.now());
-                self.state.borrow_mut().resume_chat(id, &chat, is_group, &members, now);
+                self.state.borrow_mut().fanout.resume(id, &chat, &found, &members, self.clock.now());
             }
         }
         Ok(())

@@ -24,16 +24,14 @@ use columba_engine::{
     ids::{CoreId, PartitionId, Term},
     partition::{
         Partition,
-        chat::Chat,
         command::Command,
         effect::{MessageKind, Outcome, StoredMessage},
         group::{Marks, Seat},
-        receipt::Member,
         retention::Retention,
     },
 };
 use columba_replication::CoreGroups;
-use columba_wire::{ChatId, Code, DeviceAddress, MessageSeq, UserId, link::LinkCode, v1};
+use columba_wire::{ChatId, Code, DeviceAddress, UserId, link::LinkCode, v1};
 
 use super::{
     CoreOptions, TIMEOUT_MAX,
@@ -46,7 +44,7 @@ use super::{
 };
 use crate::{
     delivery::{
-        ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY,
+        ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LARGE_ADVANCE_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY,
         fanout::Fanout,
         live::{Live, LiveOutput},
         presence::PresenceTable,
@@ -150,6 +148,7 @@ pub(crate) struct CoreState<D: Disk> {
     pub(crate) admitting: BTreeMap<ChatId, VecDeque<SendRequest>>,
     trims: BTreeMap<DeviceAddress, u64>,
     next_advance: Instant,
+    next_large_advance: Instant,
     next_receipts: Instant,
     /// What members of groups have, to be told to all of them.
     group_receipts: BTreeMap<ChatId, GroupReceipt>,
@@ -207,7 +206,7 @@ impl<D: Disk> CoreState<D> {
             unauthenticated: 0,
             next_id: 1,
             timeout_cursor: SessionId(0),
-            fanout: Fanout::default(),
+            fanout: Fanout::new(options.hinted_from_members),
             live: Live::default(),
             presence: PresenceTable::default(),
             local: VecDeque::new(),
@@ -220,6 +219,7 @@ impl<D: Disk> CoreState<D> {
             admitting: BTreeMap::new(),
             trims: BTreeMap::new(),
             next_advance: now + ADVANCE_EVERY,
+            next_large_advance: now + LARGE_ADVANCE_EVERY,
             next_receipts: now + RECEIPT_EVERY,
             group_receipts: BTreeMap::new(),
             next_group_receipts: now + GROUP_RECEIPT_EVERY,
@@ -281,17 +281,6 @@ impl<D: Disk> CoreState<D> {
         let mut bytes = [0; 5];
         (self.secure_random)(&mut bytes, &mut self.rng);
         LinkCode::from_random(bytes)
-    }
-
-    pub(crate) fn resume_chat(
-        &mut self,
-        id: ChatId,
-        chat: &Chat,
-        is_group: bool,
-        members: &[(UserId, MessageSeq, Member)],
-        now: Instant,
-    ) {
-        self.fanout.resume(id, chat, is_group, members, now);
     }
 }
 

@@ -11,7 +11,10 @@
 //! - What is deleted before a member had it counts as covered, once everything before it is.
 //! - A chat without a record has every member durably covered up to its last message.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use columba_engine::{
     env::Instant,
@@ -20,6 +23,7 @@ use columba_engine::{
         chat::{Chat, Members},
         command::Progress,
         effect::StoredMessage,
+        group::Seat,
         receipt::Member,
     },
     planted::{self, Planted},
@@ -27,15 +31,18 @@ use columba_engine::{
 use columba_wire::{ChatId, MessageSeq, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{ADVANCE_CHATS_MAX, FANOUT_WINDOW, LATE_MAX, RESEND_AFTER};
+use super::{ADVANCE_CHATS_MAX, FANOUT_WINDOW, HINTED_FROM_MEMBERS, LARGE_RESEND_AFTER, LATE_MAX, RESEND_AFTER};
 use crate::core::message::Delivery;
 
 /// The chats with work to do.
-#[derive(Default)]
 pub(crate) struct Fanout {
     chats: FxHashMap<ChatId, Record>,
+    /// Members from which on a group is a large one.
+    hinted_from: usize,
     /// Chats whose cursors moved since the last `Advance`.
     moved: BTreeSet<ChatId>,
+    /// The same of large groups, which are made durable less often.
+    moved_large: BTreeSet<ChatId>,
     /// Chats whose receipts moved since they were last told.
     receipts: BTreeSet<ChatId>,
     /// Watermarks of chats without a record: delivered, and what every device has.
@@ -48,9 +55,12 @@ pub(crate) struct Fanout {
 
 struct Record {
     last: MessageSeq,
+    /// Ascending by user.
     members: Vec<MemberRecord>,
-    /// Whether it is a group: its receipts are told in another way.
-    is_group: bool,
+    /// The seats that `members` follows, of a group: their receipts are told in another way.
+    seats: Option<Arc<[Seat]>>,
+    /// Whether it is a group of many.
+    is_large: bool,
     /// Whether a read of messages to deliver is under way.
     reading: bool,
 }
@@ -87,6 +97,11 @@ impl MemberRecord {
             read: MessageSeq::ZERO,
             since: now,
         }
+    }
+
+    /// Whether it is a member now.
+    fn is_in(&self) -> bool {
+        self.until == MessageSeq::MAX
     }
 
     /// The last message that is for it, in a chat whose last is this.
@@ -138,19 +153,40 @@ impl MemberRecord {
 }
 
 impl Record {
+    fn member(&self, user: UserId) -> Option<&MemberRecord> {
+        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
+        Some(&self.members[place])
+    }
+
+    fn member_mut(&mut self, user: UserId) -> Option<&mut MemberRecord> {
+        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
+        Some(&mut self.members[place])
+    }
+
+    /// Takes over who is in by the message `seq`, where that is news.
+    fn follow(&mut self, members: &Members, seq: MessageSeq, now: Instant, hinted_from: usize) {
+        match (members, &self.seats) {
+            (Members::Group(seats), Some(known)) if Arc::ptr_eq(seats, known) => return,
+            (Members::Group(seats), _) => self.seats = Some(Arc::clone(seats)),
+            (Members::Direct(_), _) if !self.members.is_empty() => return,
+            (Members::Direct(_), _) => {}
+        }
+        self.seat(members, seq, now, hinted_from);
+    }
+
     /// Takes over who is in by the message `seq`. Who comes by it, or is new to the record, has what was before.
-    fn seat(&mut self, members: &Members, seq: MessageSeq, now: Instant) {
+    fn seat(&mut self, members: &Members, seq: MessageSeq, now: Instant, hinted_from: usize) {
+        self.is_large = members.users().take(hinted_from).count() == hinted_from;
         for (user, from, until) in members.ranges().filter(|(_, _, until)| *until >= seq) {
-            match self.members.iter_mut().find(|member| member.user == user) {
-                Some(member) if member.until < from => *member = MemberRecord::new(user, until, from.prev(), now),
-                Some(member) => member.until = until,
-                None => {
-                    let at = if planted::is(Planted::NewcomerSkipped) && from == seq && seq.get() > 1 {
-                        seq
-                    } else {
-                        seq.prev()
-                    };
-                    self.members.push(MemberRecord::new(user, until, at, now));
+            match self.members.binary_search_by_key(&user, |member| member.user) {
+                Ok(place) if self.members[place].until < from => {
+                    self.members[place] = MemberRecord::new(user, until, from.prev(), now);
+                }
+                Ok(place) => self.members[place].until = until,
+                Err(place) => {
+                    let skips = planted::is(Planted::NewcomerSkipped) && from == seq && seq.get() > 1;
+                    let at = if skips { seq } else { seq.prev() };
+                    self.members.insert(place, MemberRecord::new(user, until, at, now));
                 }
             }
         }
@@ -169,20 +205,40 @@ pub(crate) struct ReceiptFor {
     pub(crate) read: MessageSeq,
 }
 
+impl Default for Fanout {
+    fn default() -> Self {
+        Self::new(HINTED_FROM_MEMBERS)
+    }
+}
+
 impl Fanout {
-    /// Takes up a pending chat after a start: its members, each with the last message that is for it, and how far it
-    /// is.
+    /// No chats yet. Groups with so many members are large.
+    pub(crate) fn new(hinted_from: usize) -> Self {
+        Self {
+            chats: FxHashMap::default(),
+            hinted_from,
+            moved: BTreeSet::new(),
+            moved_large: BTreeSet::new(),
+            receipts: BTreeSet::new(),
+            late: BTreeMap::new(),
+            checks: VecDeque::new(),
+            checked: FxHashSet::default(),
+        }
+    }
+
+    /// Takes up a pending chat after a start: whom it is for, and of each the last message that is for it and how far
+    /// it is.
     pub(crate) fn resume(
         &mut self,
         id: ChatId,
         chat: &Chat,
-        is_group: bool,
+        of: &Members,
         members: &[(UserId, MessageSeq, Member)],
         now: Instant,
     ) {
         let is_behind =
             |(_, until, member): &&(UserId, MessageSeq, Member)| *until == MessageSeq::MAX || member.covered < *until;
-        let members = members
+        let members: Vec<_> = members
             .iter()
             .filter(is_behind)
             .map(|(user, until, member)| MemberRecord {
@@ -194,7 +250,9 @@ impl Fanout {
                 ..MemberRecord::new(*user, *until, member.covered, now)
             })
             .collect();
-        self.chats.insert(id, Record { last: chat.last_seq, members, is_group, reading: false });
+        let seats = if let Members::Group(seats) = of { Some(Arc::clone(seats)) } else { None };
+        let is_large = members.len() >= self.hinted_from;
+        self.chats.insert(id, Record { last: chat.last_seq, members, seats, is_large, reading: false });
         self.checked.insert(id);
         self.checks.push_back((now, id));
     }
@@ -210,6 +268,7 @@ impl Fanout {
     ) {
         let seq = message.seq;
         let record = self.record_with(chat, members, seq, now);
+        let is_large = record.is_large;
         for member in record.members.iter_mut().filter(|member| seq <= member.until) {
             if member.sent.next() == seq && seq.get() - member.covered.get() <= FANOUT_WINDOW {
                 if member.covered == member.sent {
@@ -219,7 +278,8 @@ impl Fanout {
                 let prev = member.sent;
                 member.sent = seq;
                 let (everywhere, messages) = (member.everywhere, vec![message.clone()]);
-                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, messages }));
+                let hinted = is_large && member.is_in();
+                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, hinted, messages }));
             }
         }
     }
@@ -239,16 +299,13 @@ impl Fanout {
     /// The chat's record, with the message `seq` in it. Without a record everything before it is durably covered.
     fn record_with(&mut self, chat: ChatId, members: &Members, seq: MessageSeq, now: Instant) -> &mut Record {
         let (checks, checked) = (&mut self.checks, &mut self.checked);
-        let is_group = matches!(members, Members::Group(_));
         let record = self.chats.entry(chat).or_insert_with(|| {
             if checked.insert(chat) {
                 checks.push_back((now + RESEND_AFTER, chat));
             }
-            Record { last: seq.prev(), members: Vec::new(), is_group, reading: false }
+            Record { last: seq.prev(), members: Vec::new(), seats: None, is_large: false, reading: false }
         });
-        if is_group || record.members.is_empty() {
-            record.seat(members, seq, now);
-        }
+        record.follow(members, seq, now, self.hinted_from);
         record.last = record.last.max(seq);
         record
     }
@@ -256,7 +313,7 @@ impl Fanout {
     /// How far a member has what it was delivered, where this is known better than from the files.
     pub(crate) fn delivered(&self, chat: ChatId, user: UserId) -> MessageSeq {
         let record = self.chats.get(&chat);
-        let member = record.and_then(|record| record.members.iter().find(|member| member.user == user));
+        let member = record.and_then(|record| record.member(user));
         let (late, _) = self.late.get(&(chat, user)).copied().unwrap_or_default();
         member.map_or(late, |member| member.delivered.max(late))
     }
@@ -276,27 +333,28 @@ impl Fanout {
             self.note_late(chat, user, delivered, everywhere);
             return false;
         };
-        let is_group = record.is_group;
-        let Some(member) = record.members.iter_mut().find(|member| member.user == user) else {
+        let (is_group, chat_last) = (record.seats.is_some(), record.last);
+        let moved = if record.is_large { &mut self.moved_large } else { &mut self.moved };
+        let Some(member) = record.member_mut(user) else {
             return false;
         };
-        let last = member.last(record.last);
+        let last = member.last(chat_last);
         if covered.min(last) > member.covered {
             member.covered = covered.min(last);
             member.sent = member.sent.max(member.covered);
             member.since = now;
-            self.moved.insert(chat);
+            moved.insert(chat);
         }
         if delivered.min(last) > member.delivered {
             member.delivered = delivered.min(last);
-            self.moved.insert(chat);
+            moved.insert(chat);
             if !is_group {
                 self.receipts.insert(chat);
             }
         }
         if everywhere.min(last) > member.everywhere {
             member.everywhere = everywhere.min(last);
-            self.moved.insert(chat);
+            moved.insert(chat);
         }
         member.sent < last
     }
@@ -313,11 +371,12 @@ impl Fanout {
         let Some(record) = self.chats.get_mut(&chat) else {
             return false;
         };
-        let Some(member) = record.members.iter_mut().find(|member| member.user == user) else {
+        let last = record.last;
+        let Some(member) = record.member_mut(user) else {
             return false;
         };
         member.sent = member.covered;
-        member.sent < member.last(record.last)
+        member.sent < member.last(last)
     }
 
     /// What to read for the members that are behind: the lowest run that any of them lacks.
@@ -346,6 +405,7 @@ impl Fanout {
             return false;
         };
         record.reading = false;
+        let is_large = record.is_large;
         let mut any = false;
         for member in &mut record.members {
             let covered = member.covered;
@@ -358,8 +418,8 @@ impl Fanout {
                 self.moved.insert(chat);
             }
             if !messages.is_empty() {
-                let everywhere = member.everywhere;
-                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, messages }));
+                let (everywhere, hinted) = (member.everywhere, is_large && member.is_in());
+                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, hinted, messages }));
             }
         }
         any && record.members.iter().any(|member| member.wants(record.last))
@@ -419,8 +479,9 @@ impl Fanout {
         let Some(record) = self.chats.get_mut(&chat) else {
             return false;
         };
-        if let Some(member) = record.members.iter_mut().find(|member| member.user == user) {
-            let covered = covered.min(member.last(record.last));
+        let last = record.last;
+        if let Some(member) = record.member_mut(user) {
+            let covered = covered.min(member.last(last));
             member.covered = member.covered.max(covered);
             member.sent = member.sent.max(member.covered);
             member.durable = member.durable.max(covered);
@@ -448,7 +509,8 @@ impl Fanout {
             return;
         };
         let done = record.members.iter().all(|member| member.durable >= member.last(record.last));
-        if done && !self.moved.contains(&chat) && !self.receipts.contains(&chat) {
+        let is_moved = self.moved.contains(&chat) || self.moved_large.contains(&chat);
+        if done && !is_moved && !self.receipts.contains(&chat) {
             self.chats.remove(&chat);
         }
     }
@@ -456,7 +518,7 @@ impl Fanout {
     /// A member has read further.
     pub(crate) fn handle_read_moved(&mut self, chat: ChatId, user: UserId, read: MessageSeq) {
         if let Some(record) = self.chats.get_mut(&chat)
-            && let Some(member) = record.members.iter_mut().find(|member| member.user == user)
+            && let Some(member) = record.member_mut(user)
         {
             member.read = member.read.max(read);
         }
@@ -483,6 +545,11 @@ impl Fanout {
         !self.receipts.is_empty()
     }
 
+    /// The cursors of large groups are due too.
+    pub(crate) fn release_large(&mut self) {
+        self.moved.append(&mut self.moved_large);
+    }
+
     /// Whether cursors wait to be made durable.
     pub(crate) fn has_moved(&self) -> bool {
         !self.moved.is_empty() || !self.late.is_empty()
@@ -501,8 +568,9 @@ impl Fanout {
                 continue;
             };
             self.checks.push_back((now + RESEND_AFTER, chat));
+            let resend_after = if record.is_large { LARGE_RESEND_AFTER } else { RESEND_AFTER };
             for member in &mut record.members {
-                let late = now.saturating_since(member.since) >= RESEND_AFTER;
+                let late = now.saturating_since(member.since) >= resend_after;
                 if member.covered < member.sent && late {
                     member.sent = member.covered;
                     member.since = now;

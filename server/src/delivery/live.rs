@@ -12,6 +12,7 @@
 //! - A session is of a device that its user has, once the user's devices are known: others end.
 //! - A user without sessions and without obligations is forgotten, at the latest with the last check of its chats.
 
+mod appends;
 mod device;
 mod devices;
 mod progress;
@@ -28,7 +29,7 @@ use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
 use rustc_hash::FxHashMap;
 
 use self::{device::DeviceLive, progress::Progress};
-use super::{ACK_WAIT, WAITING_MAX};
+use super::{ACK_WAIT, HINT_AFTER, WAITING_MAX};
 use crate::core::message::{Delivery, SessionRef};
 
 /// What the user's side wants done.
@@ -69,6 +70,8 @@ pub(crate) struct Live {
     parked: Vec<InboxAppend>,
     /// When to look whether a device has acknowledged; in order of time.
     checks: VecDeque<(Instant, DeviceAddress, ChatId)>,
+    /// When to put what a device that is away has not got of a large group into its inbox; in order of time.
+    hints: VecDeque<(Instant, DeviceAddress, ChatId)>,
 }
 
 #[derive(Default)]
@@ -90,7 +93,7 @@ struct ChatLive {
 impl ChatLive {
     /// Whether every device is covered, and no check is due.
     fn is_done(&self) -> bool {
-        self.devices.iter().all(|progress| progress.covered >= self.received && !progress.armed)
+        self.devices.iter().all(|progress| progress.covered >= self.received && !progress.armed && !progress.hinting)
     }
 }
 
@@ -144,6 +147,8 @@ impl Live {
             syncing: true,
         };
         user.sessions.insert(address.device, device);
+        // What waited for a hint is to be read from the inbox now.
+        self.spill(address);
         out.push(LiveOutput::StartSync(address, session));
     }
 
@@ -225,7 +230,7 @@ impl Live {
     }
 
     fn accept(&mut self, id: UserId, delivery: Delivery, now: Instant, out: &mut Vec<LiveOutput>) {
-        let Delivery { chat, prev, everywhere, fresh, messages } = delivery;
+        let Delivery { chat, prev, everywhere, fresh, hinted, messages } = delivery;
         let user = self.users.get_mut(&id).expect("deliver has made it");
         let devices = user.devices.as_ref().expect("deliver has waited for it");
         let received = match user.chats.get(&chat) {
@@ -257,14 +262,22 @@ impl Live {
         record.devices.iter_mut().for_each(|progress| progress.know(everywhere));
         for message in messages {
             if message.seq == self.users[&id].chats[&chat].received.next() {
-                self.receive(id, chat, message, now, out);
+                self.receive(id, chat, message, hinted, now, out);
             }
         }
         self.report(id, chat, again, out);
     }
 
     /// The next message of a chat, to each device.
-    fn receive(&mut self, id: UserId, chat: ChatId, message: StoredMessage, now: Instant, out: &mut Vec<LiveOutput>) {
+    fn receive(
+        &mut self,
+        id: UserId,
+        chat: ChatId,
+        message: StoredMessage,
+        hinted: bool,
+        now: Instant,
+        out: &mut Vec<LiveOutput>,
+    ) {
         let user = self.users.get_mut(&id).expect("accept has checked");
         let record = user.chats.get_mut(&chat).expect("accept has checked");
         let seq = message.seq;
@@ -290,6 +303,11 @@ impl Live {
                     device.held.push_back((chat, message.clone()));
                     if progress.start(now) {
                         self.checks.push_back((now + ACK_WAIT, address, chat));
+                    }
+                }
+                None if hinted && progress.may_wait(seq) => {
+                    if !core::mem::replace(&mut progress.hinting, true) {
+                        self.hints.push_back((now + HINT_AFTER, address, chat));
                     }
                 }
                 Some(_) | None => to_inbox.push(address),
@@ -322,6 +340,7 @@ impl Live {
         let Some(user) = self.users.get_mut(&address.user) else {
             return;
         };
+        let is_here = user.sessions.contains_key(&address.device);
         if let Some(device) = user.sessions.get_mut(&address.device) {
             device.held.clear();
             device.held_bytes = 0;
@@ -330,6 +349,7 @@ impl Live {
         for (chat, record) in sorted(&user.chats) {
             if let Some(progress) = record.devices.iter().find(|progress| progress.device == address.device)
                 && progress.first_open() <= record.received
+                && (is_here || !progress.hinting)
             {
                 ranges.push((*chat, record.received));
             }
@@ -363,38 +383,6 @@ impl Live {
         }
         self.append_at.insert((address, chat), self.appends.len());
         self.appends.push(InboxAppend { device: address, chat, from, to });
-    }
-
-    /// The references to append, in order. To be proposed at once, or given back.
-    pub(crate) fn take_appends(&mut self) -> Vec<InboxAppend> {
-        self.append_at.clear();
-        core::mem::take(&mut self.appends)
-    }
-
-    /// Whether there are references to append.
-    pub(crate) fn has_appends(&self) -> bool {
-        !self.appends.is_empty()
-    }
-
-    /// References that could not be proposed: they wait for [`Self::unpark_appends`], and go before newer ones.
-    pub(crate) fn park_appends(&mut self, items: Vec<InboxAppend>) {
-        self.parked.extend(items);
-    }
-
-    /// Whether references are parked: what is newer waits behind them, or it would hide them.
-    pub(crate) fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
-    }
-
-    /// Parked references are to be tried again.
-    pub(crate) fn unpark_appends(&mut self) {
-        if self.parked.is_empty() {
-            return;
-        }
-        let mut items = core::mem::take(&mut self.parked);
-        items.append(&mut self.appends);
-        self.append_at = items.iter().enumerate().map(|(at, item)| ((item.device, item.chat), at)).collect();
-        self.appends = items;
     }
 
     /// A reference is in the inbox.

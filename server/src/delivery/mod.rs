@@ -10,6 +10,11 @@
 //! or has a durable inbox entry. Messages between the two may be lost (a crash, a full queue): the fan-out resends from
 //! its cursor. The user's host accepts only what continues what it has, or what begins at the cursor (`fresh`).
 //!
+//! In a group of a hundred members and more (`HINTED_FROM_MEMBERS`) most are away, so what costs a durable write per
+//! member is coalesced: references to inboxes ([`HINT_AFTER`]) and cursors ([`LARGE_ADVANCE_EVERY`]). A message is
+//! stored once and pushed to who is there; who is away has one reference for all that came meanwhile, and reads it from
+//! the chat when it comes back.
+//!
 //! Invariants
 //! - Per device a chat's messages are pushed in order of seq, without gaps: first what is in the inbox, then live.
 //! - A device is live only when its inbox is empty and nothing is on its way into it.
@@ -32,6 +37,19 @@ pub const ADVANCE_EVERY: Duration = Duration::from_millis(500);
 pub const RECEIPT_EVERY: Duration = Duration::from_millis(20);
 /// How often the members of a group are told what all of them have: it is told to each, so it waits for more.
 pub const GROUP_RECEIPT_EVERY: Duration = Duration::from_millis(250);
+/// Members of a chat up to which each message is put into the inboxes of those who are away at once. In larger groups
+/// the references are coalesced: see [`HINT_AFTER`].
+pub const HINTED_FROM_MEMBERS: usize = 100;
+/// How long a reference to messages of a large group waits for more of them, for a device that is away: there are a
+/// thousand such devices, and one durable write for each and each message would be all that the disk does.
+pub const HINT_AFTER: Duration = Duration::from_secs(10);
+/// Messages of a large group that wait so for a device. Beyond: the reference is written at once.
+pub const HINT_MESSAGES_MAX: u64 = 1024;
+const _: () = assert!(HINT_MESSAGES_MAX < FANOUT_WINDOW, "the fan-out does not wait for a hint");
+/// How long a member of a large group may stay uncovered before its messages are delivered again from the cursor.
+pub const LARGE_RESEND_AFTER: Duration = Duration::from_secs(30);
+/// How often moved cursors of large groups are made durable. What a crash forgets is delivered again.
+pub const LARGE_ADVANCE_EVERY: Duration = Duration::from_secs(5);
 /// Messages of a chat on their way to a member and not covered. Beyond: the fan-out waits, and reads them later.
 pub const FANOUT_WINDOW: u64 = 4096;
 const _: () =

@@ -8,6 +8,7 @@ use columba_engine::partition::{
 };
 use columba_wire::{
     ChatId, Code, UserId,
+    limits::{GROUP_MEMBERS_MAX, GROUP_REMOVED_MAX},
     v1::{self, group_change::Kind},
 };
 
@@ -19,9 +20,13 @@ pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupC
         Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids }) => {
             let mut members = parse_users(&user_ids)?;
             members.retain(|user| *user != me);
+            if members.len() >= GROUP_MEMBERS_MAX {
+                return Err(Code::TooMany);
+            }
             GroupChange::Create { look: Look { name, picture, announcements }, members }
         }
         Kind::Add(add) => GroupChange::Add(parse_users(&add.user_ids)?),
+        Kind::Remove(remove) if remove.user_ids.len() > GROUP_REMOVED_MAX => return Err(Code::InvalidArgument),
         Kind::Remove(remove) => GroupChange::Remove(parse_users(&remove.user_ids)?),
         Kind::Leave(v1::LeaveGroup { owner_id }) if owner_id.is_empty() => GroupChange::Leave { owner: None },
         Kind::Leave(_) => return Err(Code::InvalidArgument),
@@ -46,6 +51,9 @@ fn parse_user(id: &[u8]) -> Result<UserId, Code> {
 
 /// Ascending, each once.
 fn parse_users(ids: &[Bytes]) -> Result<Vec<UserId>, Code> {
+    if ids.len() > GROUP_MEMBERS_MAX {
+        return Err(Code::TooMany);
+    }
     let mut users = ids.iter().map(|id| parse_user(id)).collect::<Result<Vec<_>, _>>()?;
     users.sort_unstable();
     users.dedup();

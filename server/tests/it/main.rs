@@ -8,7 +8,7 @@
 //! | [`pair`] | two people who chat undisturbed while something else happens to their node |
 //! | `kill`, `restart`, `full_disk`, `shutdown` | what was promised survives |
 //! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: its sender loses the connection, and nobody else anything |
-//! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups` | what a client may rely on |
+//! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups`, `storm` | what a client may rely on |
 //! | `pages`, `config`, `disk` | what an operator may rely on |
 //!
 //! Nothing here waits for a fixed time where there is something to look at; every wait has an end; a failed test shows
@@ -46,4 +46,5 @@ mod retention;
 mod sessions;
 mod shutdown;
 mod slow;
+mod storm;
 mod strangers;

@@ -102,6 +102,11 @@ impl Raw {
     /// Connects.
     pub(crate) async fn connect(node: &Node, over: Over) -> Self {
         let (link, binding) = soon("a connection", Link::connect(node, over)).await;
+        Self::over(link, binding)
+    }
+
+    /// On a connection that is there.
+    pub(crate) fn over(link: Link, binding: Binding) -> Self {
         Self { link, binding, last_request: 0, aside: VecDeque::new() }
     }
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Awaitable
 
 import cases_devices  # noqa: F401
+import cases_groups  # noqa: F401
 import cases_keys  # noqa: F401
 import cases_limits  # noqa: F401
 import cases_messages  # noqa: F401

@@ -24,6 +24,7 @@ from columba.v1 import (  # noqa: E402
     chat_pb2,
     device_pb2,
     frame_pb2,
+    group_pb2,
     keys_pb2,
     people_pb2,
     presence_pb2,
@@ -33,6 +34,9 @@ from columba.v1 import (  # noqa: E402
 
 Ack, Deliver, FindUser, GetReceipts = chat_pb2.Ack, chat_pb2.Deliver, chat_pb2.FindUser, chat_pb2.GetReceipts
 Read, Send = chat_pb2.Read, chat_pb2.Send
+AddMembers, CreateGroup, GetChat = group_pb2.AddMembers, group_pb2.CreateGroup, group_pb2.GetChat
+GroupChange, LeaveGroup, RemoveMembers = group_pb2.GroupChange, group_pb2.LeaveGroup, group_pb2.RemoveMembers
+SetLook, SetRole = group_pb2.SetLook, group_pb2.SetRole
 ClientFrame, ServerFrame = frame_pb2.ClientFrame, frame_pb2.ServerFrame
 Bye, Hello, Login, Ping, Register = (
     session_pb2.Bye,
@@ -54,6 +58,7 @@ FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, BODY_BYTES_MAX = 131072, 8192,
 PROFILE_FIELD_BYTES_MAX, ONE_TIME_KEYS_MAX, KEYS_LOW_AT = 512, 100, 20
 DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX = 64, 100, 98304, 256
 DEVICES_MAX, DEVICE_NAME_BYTES_MAX = 8, 64
+GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX = 1024, 256
 
 # Section 12.
 CODES = {
@@ -72,6 +77,7 @@ CODES = {
     "BODY_TOO_LARGE": 22,
     "CLIENT_SEQ_TOO_OLD": 23,
     "TOO_MANY_SUBSCRIPTIONS": 24,
+    "NOT_ALLOWED": 25,
     "TOO_MANY": 28,
     "TOO_MANY_IN_FLIGHT": 30,
     "UNAVAILABLE": 40,
@@ -83,6 +89,12 @@ def direct_chat(a: bytes, b: bytes) -> bytes:
     """Section 5: the chat of two users."""
     low, high = sorted((a, b))
     return hashlib.sha256(b"columba/1 direct" + low + high).digest()[:16]
+
+
+def group_chat(user_id: bytes, device_id: int, client_seq: int) -> bytes:
+    """Section 5: the group that a device has made by the Send with this client seq."""
+    made = user_id + device_id.to_bytes(4, "big") + client_seq.to_bytes(8, "big")
+    return hashlib.sha256(b"columba/1 group" + made).digest()[:16]
 
 
 def login_bytes(nonce: bytes, binding: int, data: bytes, user_id: bytes, device_id: int) -> bytes:

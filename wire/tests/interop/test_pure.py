@@ -19,6 +19,7 @@ class Pure(unittest.TestCase):
         self.assertEqual(p.direct_chat(a, b), self.v["chat.a_b"])
         self.assertEqual(p.direct_chat(b, a), self.v["chat.a_b"])
         self.assertEqual(p.direct_chat(a, a), self.v["chat.a_a"])
+        self.assertEqual(p.group_chat(a, 1, 7), self.v["chat.group"])
 
     def test_signatures(self):
         self.assertEqual(self.device.public_key, self.v["device.key"])

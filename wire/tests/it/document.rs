@@ -84,6 +84,7 @@ fn every_limit_is_documented_with_its_value() {
         DEVICE_NAME_BYTES_MAX,
         LINK_MS_MAX,
         GROUP_MEMBERS_MAX,
+        GROUP_REMOVED_MAX,
         GROUP_NAME_BYTES_MAX,
         GROUP_PICTURE_BYTES_MAX,
     ];

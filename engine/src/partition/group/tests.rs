@@ -8,12 +8,23 @@ use proptest::{prelude::*, test_runner::Config};
 use super::{super::chat::Members, *};
 use crate::partition::{
     command::{Command, Progress},
+    dedup::LONG_WINDOWS_MAX,
     effect::Effect,
     keys::tests::{Bench, block_on},
 };
 
 const fn user(n: u8) -> UserId {
     UserId::from_bytes([n; 16])
+}
+
+/// Users beyond those of [`user`].
+fn many(numbers: core::ops::Range<u32>) -> Vec<UserId> {
+    let user = |n: u32| {
+        let mut id = [0xff; 16];
+        id[1..5].copy_from_slice(&n.to_be_bytes());
+        UserId::from_bytes(id)
+    };
+    numbers.map(user).collect()
 }
 
 fn users(numbers: &[u8]) -> Vec<UserId> {
@@ -41,14 +52,31 @@ fn create(members: &[u8]) -> Command {
     change(0, 1, GroupChange::Create { look, members: users(members) })
 }
 
+fn create_of(members: Vec<UserId>) -> Command {
+    change(0, 1, GroupChange::Create { look: Look::default(), members })
+}
+
 fn send(by: u8, client_seq: u64) -> Command {
+    send_of(user(by), client_seq)
+}
+
+fn send_of(user: UserId, client_seq: u64) -> Command {
+    let sender = DeviceAddress { user, device: DeviceId::FIRST };
     let (client_seq, body) = (ClientSeq::new(client_seq), Bytes::from_static(b"hi"));
-    Command::Send { chat: group(), peer: None, sender: device(by), client_seq, time_ms: client_seq.get(), body }
+    let time_ms = client_seq.get() % (1 << 20);
+    Command::Send { chat: group(), peer: None, sender, client_seq, time_ms, body }
 }
 
 fn advance(n: u8, covered: u64, everywhere: u64) -> Command {
     let [covered, everywhere] = [covered, everywhere].map(MessageSeq::new);
     Command::Advance(vec![Progress { chat: group(), user: user(n), covered, delivered: covered, everywhere }])
+}
+
+/// These users have everything up to here.
+fn advance_all(users: &[UserId], seq: u64) -> Command {
+    let at = MessageSeq::new(seq);
+    let item = |user: &UserId| Progress { chat: group(), user: *user, covered: at, delivered: at, everywhere: at };
+    Command::Advance(users.iter().map(item).collect())
 }
 
 /// What somebody asks for.
@@ -382,35 +410,30 @@ fn who_comes_back_gets_nothing_of_the_time_between() {
 fn a_group_is_full_at_its_bound_and_old_seats_make_room() {
     block_on(async {
         let mut bench = Bench::open(1).await;
-        let all: Vec<u8> = (1..u8::try_from(GROUP_MEMBERS_MAX).unwrap()).collect();
-        bench.apply(&create(&all)).await;
+        let bound = u32::try_from(GROUP_MEMBERS_MAX).unwrap();
+        let members = many(0..bound - 1);
+        bench.apply(&create_of(members.clone())).await;
         let refused = bench.apply(&change(0, 2, GroupChange::Add(users(&[200])))).await.0;
         assert_eq!(refused, Outcome::Refused(Code::TooMany));
-        // Everybody leaves and others come, again and again: seats of those who have everything are given up.
-        let mut client_seq = 2;
-        for round in 0..5u8 {
-            let [gone, come] = [round, round + 1].map(|round| (1 + round * 40)..(1 + round * 40 + 40));
-            let last = u64::from(round) * 2 + 2;
-            client_seq += 2;
-            let gone: Vec<u8> = gone.filter(|n| *n != 0).collect();
-            if round == 0 {
-                bench.apply(&change(0, 3, GroupChange::Remove(users(&all[40..])))).await;
-                for n in &all {
-                    bench.apply(&advance(*n, 2, 2)).await;
-                }
-            }
-            let remove = change(0, client_seq, GroupChange::Remove(users(&gone)));
-            let outcome = bench.apply(&remove).await.0;
+        // Some leave and others come, again and again: seats of those who have everything are given up.
+        let removed = GROUP_REMOVED_MAX;
+        let mut come = bound;
+        for (round, gone) in members.chunks(removed).take(5).enumerate() {
+            let seq = round as u64 * 2 + 2;
+            let outcome = bench.apply(&change(0, seq, GroupChange::Remove(gone.to_vec()))).await.0;
             assert!(matches!(outcome, Outcome::Sent { .. }), "round {round}: {outcome:?}");
-            for n in &gone {
-                bench.apply(&advance(*n, last + 9, 0)).await;
-            }
-            let come: Vec<u8> = come.collect();
-            let outcome = bench.apply(&change(0, client_seq + 1, GroupChange::Add(users(&come)))).await.0;
+            bench.apply(&advance_all(gone, seq)).await;
+            let next = come + u32::try_from(gone.len()).unwrap();
+            let outcome = bench.apply(&change(0, seq + 1, GroupChange::Add(many(come..next)))).await.0;
             assert!(matches!(outcome, Outcome::Sent { .. }), "round {round}: {outcome:?}");
+            come = next;
         }
         let Members::Group(seats) = bench.partition().members(group()).await.unwrap().unwrap() else { panic!() };
-        assert!(seats.len() <= FORMER_MAX + 41, "{} seats", seats.len());
+        assert_eq!(seats.len(), GROUP_MEMBERS_MAX + FORMER_MAX);
+        // It is a row like any other, written and read back.
+        bench.flush_and_reopen().await;
+        let Members::Group(again) = bench.partition().members(group()).await.unwrap().unwrap() else { panic!() };
+        assert_eq!(again, seats);
     });
 }
 
@@ -418,16 +441,52 @@ fn a_group_is_full_at_its_bound_and_old_seats_make_room() {
 fn nobody_is_put_out_while_too_many_lack_what_was_for_them() {
     block_on(async {
         let mut bench = Bench::open(1).await;
-        let first: Vec<u8> = (1..99).collect();
-        bench.apply(&create(&first)).await;
-        bench.apply(&change(0, 2, GroupChange::Remove(users(&first)))).await;
-        let second: Vec<u8> = (100..198).collect();
-        bench.apply(&change(0, 3, GroupChange::Add(users(&second)))).await;
-        let remove = |client_seq, numbers: &[u8]| change(0, client_seq, GroupChange::Remove(users(numbers)));
-        assert!(matches!(bench.apply(&remove(4, &second[..30])).await.0, Outcome::Sent { .. }));
-        assert_eq!(bench.apply(&remove(5, &second[30..31])).await.0, Outcome::Refused(Code::Unavailable));
-        bench.apply(&advance(1, 2, 2)).await;
-        assert!(matches!(bench.apply(&remove(5, &second[30..31])).await.0, Outcome::Sent { .. }));
+        let members = many(0..200);
+        bench.apply(&create_of(members.clone())).await;
+        let remove = |client_seq, users: &[UserId]| change(0, client_seq, GroupChange::Remove(users.to_vec()));
+        for (n, gone) in members.chunks(GROUP_REMOVED_MAX).take(FORMER_MAX / GROUP_REMOVED_MAX).enumerate() {
+            assert!(matches!(bench.apply(&remove(n as u64 + 2, gone)).await.0, Outcome::Sent { .. }));
+        }
+        let next = &members[FORMER_MAX..=FORMER_MAX];
+        assert_eq!(bench.apply(&remove(9, next)).await.0, Outcome::Refused(Code::Unavailable));
+        bench.apply(&advance_all(&members[..1], 2)).await;
+        assert!(matches!(bench.apply(&remove(9, next)).await.0, Outcome::Sent { .. }));
+    });
+}
+
+#[test]
+fn the_row_of_a_group_in_which_everybody_writes_has_a_bound() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        let members = many(0..u32::try_from(GROUP_MEMBERS_MAX).unwrap() - 1);
+        bench.apply(&create_of(members.clone())).await;
+        let mut seq = 1;
+        // As long as numbers may be.
+        let client_seq = |round: u64, n: u64| (round + 1) << 60 | n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 4;
+        for round in 0..3 {
+            for (n, user) in members.iter().enumerate().take(2 * LONG_WINDOWS_MAX) {
+                bench.apply(&send_of(*user, client_seq(round, n as u64))).await;
+                seq += 1;
+            }
+        }
+        bench.flush_and_reopen().await;
+        let answer = async |bench: &mut Bench, n: usize, round: u64| {
+            bench.apply(&send_of(members[n], client_seq(round, n as u64))).await.0
+        };
+        // Each was cut between two of its sends. Those that wrote last have two since, the others one.
+        let last = 2 * LONG_WINDOWS_MAX - 1;
+        for (n, round, is_known) in
+            [(last, 2, true), (last, 1, true), (last, 0, false), (0, 2, true), (0, 1, false), (0, 0, false)]
+        {
+            let outcome = answer(&mut bench, n, round).await;
+            match outcome {
+                Outcome::Sent { duplicate: true, .. } if is_known => {}
+                Outcome::Refused(Code::ClientSeqTooOld) if !is_known => {}
+                other => panic!("{n} in round {round}: {other:?}"),
+            }
+        }
+        let chat = bench.partition().chat(group()).await.unwrap().unwrap();
+        assert_eq!(chat.last_seq.get(), seq);
     });
 }
 

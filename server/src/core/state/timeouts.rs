@@ -18,7 +18,7 @@ use crate::{
         limits::RETENTION_EVERY,
         message::{CoreMessage, SessionId, UserMessage},
     },
-    delivery::{ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY, live::Live},
+    delivery::{ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LARGE_ADVANCE_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY, live::Live},
 };
 
 impl<D: Disk> CoreState<D> {
@@ -36,6 +36,7 @@ impl<D: Disk> CoreState<D> {
             self.handle_session_timeouts();
             self.live.unpark_appends();
             self.with_live(Live::handle_timeout_at);
+            self.live.handle_hints(now);
             for chat in self.fanout.handle_timeout(now) {
                 self.jobs.push_back(Job::Pump(chat));
             }
@@ -53,6 +54,10 @@ impl<D: Disk> CoreState<D> {
         if now >= self.next_group_receipts {
             self.next_group_receipts = now + GROUP_RECEIPT_EVERY;
             self.tell_group_receipts();
+        }
+        if now >= self.next_large_advance || self.shutting_down {
+            self.next_large_advance = now + LARGE_ADVANCE_EVERY;
+            self.fanout.release_large();
         }
         if now >= self.next_advance || self.shutting_down {
             self.next_advance = now + ADVANCE_EVERY;

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use columba_engine::env::Instant;
 use columba_wire::{DeviceId, MessageSeq};
 
-use crate::delivery::OWN_MAX;
+use crate::delivery::{HINT_MESSAGES_MAX, OWN_MAX};
 
 /// How far one device is in one chat.
 pub(super) struct Progress {
@@ -32,6 +32,8 @@ pub(super) struct Progress {
     pub(super) since: Option<Instant>,
     /// Whether an entry of `checks` will look at it.
     pub(super) armed: bool,
+    /// Whether an entry of `hints` will put what is open into the inbox.
+    pub(super) hinting: bool,
 }
 
 impl Progress {
@@ -48,6 +50,7 @@ impl Progress {
             own: VecDeque::new(),
             since: None,
             armed: false,
+            hinting: false,
         }
     }
 
@@ -104,6 +107,11 @@ impl Progress {
         self.has = self.covered;
         self.settle();
         self.has > before
+    }
+
+    /// Whether the message may wait for a hint.
+    pub(super) fn may_wait(&self, seq: MessageSeq) -> bool {
+        seq.get() - self.first_open().get().min(seq.get()) < HINT_MESSAGES_MAX
     }
 
     /// First message that is neither covered nor wanted in the inbox.

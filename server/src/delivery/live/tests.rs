@@ -5,7 +5,10 @@ use columba_engine::{env::Instant, ids::CoreId, partition::effect::MessageKind};
 use columba_wire::limits::UNACKED_MAX;
 
 use super::*;
-use crate::{core::message::SessionId, delivery::HELD_MAX};
+use crate::{
+    core::message::SessionId,
+    delivery::{HELD_MAX, HINT_MESSAGES_MAX},
+};
 
 const USER: UserId = UserId::from_bytes([1; 16]);
 const SENDER: DeviceAddress = DeviceAddress { user: UserId::from_bytes([2; 16]), device: DeviceId::FIRST };
@@ -37,7 +40,7 @@ fn delivery(seq: u64) -> Delivery {
         body: Bytes::from_static(b"x"),
     };
     let (prev, everywhere) = (MessageSeq::new(seq - 1), MessageSeq::ZERO);
-    Delivery { chat: CHAT, prev, everywhere, fresh: true, messages: vec![message] }
+    Delivery { chat: CHAT, prev, everywhere, fresh: true, hinted: false, messages: vec![message] }
 }
 
 fn pushed(out: &[LiveOutput]) -> Vec<u64> {
@@ -288,4 +291,72 @@ fn a_device_that_was_revoked_while_it_logged_in_is_sent_away() {
     live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
     assert!(out.contains(&LiveOutput::Revoked(session)));
     assert!(!live.is_online(USER));
+}
+
+fn hinted(seq: u64) -> Delivery {
+    Delivery { hinted: true, fresh: seq == 2, ..delivery(seq) }
+}
+
+fn append(from: u64, to: u64) -> InboxAppend {
+    InboxAppend { device: ME, chat: CHAT, from: MessageSeq::new(from), to: MessageSeq::new(to) }
+}
+
+/// A user whose only device has gone.
+fn away() -> Live {
+    let (mut live, mut out) = (live(), Vec::new());
+    live.detach(ME, SESSION, &mut out);
+    live.deliver(USER, hinted(2), NOW, &mut out);
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    live
+}
+
+#[test]
+fn a_device_that_is_away_gets_one_reference_for_what_a_large_group_said_in_ten_seconds() {
+    let (mut live, mut out) = (away(), Vec::new());
+    for seq in 3..=9 {
+        live.deliver(USER, hinted(seq), NOW, &mut out);
+    }
+    live.handle_hints(NOW + HINT_AFTER / 2);
+    assert!(!live.has_appends() && reported(&out).is_none(), "{out:?}");
+    live.handle_hints(NOW + HINT_AFTER);
+    assert_eq!(live.take_appends(), [append(2, 9)]);
+    // What comes while that is on its way waits for the next.
+    live.deliver(USER, hinted(10), NOW + HINT_AFTER, &mut out);
+    assert!(!live.has_appends());
+    live.handle_inboxed(ME, CHAT, MessageSeq::new(9), &mut out);
+    assert_eq!(reported(&out), Some((9, 1, 1)));
+    live.handle_hints(NOW + HINT_AFTER * 2);
+    assert_eq!(live.take_appends(), [append(10, 10)]);
+    live.handle_inboxed(ME, CHAT, MessageSeq::new(10), &mut out);
+    assert_eq!(reported(&out), Some((10, 1, 1)));
+    live.handle_timeout_at(NOW + HINT_AFTER * 2, &mut out);
+    assert!(!live.users.contains_key(&USER), "who is covered is forgotten");
+}
+
+#[test]
+fn a_device_that_comes_back_finds_in_its_inbox_what_waited_for_a_reference() {
+    let (mut live, mut out) = (away(), Vec::new());
+    live.deliver(USER, hinted(3), NOW, &mut out);
+    live.attach(ME, SESSION, &mut out);
+    assert_eq!(live.take_appends(), [append(2, 3)]);
+    assert!(!live.go_live(ME, NOW, &mut out), "it is not there yet");
+    live.handle_inboxed(ME, CHAT, MessageSeq::new(3), &mut out);
+    assert!(live.go_live(ME, NOW, &mut out));
+    live.handle_hints(NOW + HINT_AFTER);
+    assert!(!live.has_appends());
+}
+
+#[test]
+fn a_reference_does_not_wait_where_it_is_for_many_messages_or_the_last_ones() {
+    let (mut live, mut out) = (away(), Vec::new());
+    let last = 1 + HINT_MESSAGES_MAX;
+    for seq in 3..=last {
+        live.deliver(USER, hinted(seq), NOW, &mut out);
+    }
+    assert!(!live.has_appends());
+    live.deliver(USER, hinted(last + 1), NOW, &mut out);
+    assert_eq!(live.take_appends(), [append(2, last + 1)]);
+    // Put out of the group, or another chat that has become small.
+    live.deliver(USER, Delivery { fresh: false, ..delivery(last + 2) }, NOW, &mut out);
+    assert_eq!(live.take_appends(), [append(last + 2, last + 2)]);
 }

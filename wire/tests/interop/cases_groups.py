@@ -1,0 +1,186 @@
+"""Groups: PROTOCOL.md, section 19, and what section 8 says of receipts in groups."""
+
+import asyncio
+
+import protocol as p
+from client import PATIENCE, Session
+from harness import case, chat_of, refused
+
+
+def ids(*sessions: Session) -> list[bytes]:
+    """The users of some sessions."""
+    return [session.device.user_id for session in sessions]
+
+
+async def change(session: Session, chat: bytes, **kind):
+    """Changes a group: one field of GroupChange, as a keyword."""
+    client_seq = session.device.next_client_seq()
+    send = p.Send(client_seq=client_seq, chat_id=chat, change=p.GroupChange(**kind))
+    return await session.request(send, "sent")
+
+
+async def say(session: Session, chat: bytes, body: bytes):
+    """A message to a group."""
+    send = p.Send(client_seq=session.device.next_client_seq(), chat_id=chat, body=body)
+    return await session.request(send, "sent")
+
+
+async def make(session: Session, *others: Session, name: bytes = b"friends") -> bytes:
+    """A new group; its id."""
+    sent = await change(session, b"", create=p.CreateGroup(name=name, user_ids=ids(*others)))
+    assert (sent.seq, sent.duplicate) == (1, False), sent
+    device = session.device
+    assert sent.chat_id == p.group_chat(device.user_id, device.device_id, sent.client_seq), sent
+    return sent.chat_id
+
+
+async def added(session: Session, chat: bytes, *others: Session):
+    """Adds users; they may have to be waited for, where they were in before."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await change(session, chat, add=p.AddMembers(user_ids=ids(*others)))
+            except Exception as error:
+                if getattr(error, "code", None) != p.CODES["UNAVAILABLE"]:
+                    raise
+                await asyncio.sleep(0.05)
+
+
+async def history(session: Session, chat: bytes) -> list:
+    """The newest messages of a chat, oldest first."""
+    answer = await session.request(p.GetHistory(chat_id=chat, limit=100), "history")
+    assert answer.complete, answer
+    return list(reversed(answer.messages))
+
+
+async def trio(world) -> tuple[Session, Session, Session]:
+    """Three users, on both transports."""
+    alice, bob = await world.alice_and_bob()
+    return alice, bob, await world.new_user("carol", world.near)
+
+
+@case()
+async def one_order_of_messages_and_changes(world):
+    alice, bob, carol = await trio(world)
+    chat = await make(alice, bob, carol)
+    await asyncio.gather(*(say(who, chat, b"%d" % n) for n in range(10) for who in (alice, bob, carol)))
+    renamed = await change(alice, chat, set_look=p.SetLook(name=b"close friends"))
+    assert renamed.seq == 32, renamed
+    logs = [await history(who, chat) for who in (alice, bob, carol)]
+    assert logs[0] == logs[1] == logs[2] and [message.seq for message in logs[0]] == list(range(1, 33))
+    first, last = logs[0][0].change, logs[0][-1].change
+    assert first.create.name == b"friends" and sorted(first.create.user_ids) == sorted(ids(bob, carol)), first
+    assert last.set_look.name == b"close friends" and not last.set_look.HasField("picture"), last
+    for who in (bob, carol):
+        # All but its own, in order.
+        expected = [message for message in logs[0] if message.sender_user != who.device.user_id]
+        received = [await who.receive() for _ in expected]
+        assert received == expected, received
+    seen = await bob.request(p.GetChat(chat_id=chat), "chat")
+    roles = {member.user_id: member.role for member in seen.members}
+    assert roles == {alice.device.user_id: 2, bob.device.user_id: 0, carol.device.user_id: 0}, roles
+    assert (seen.group.name, seen.first_seq, seen.last_seq) == (b"close friends", 1, 32), seen
+
+
+@case()
+async def members_come_and_go(world):
+    alice, bob, carol = await trio(world)
+    chat = await make(alice, bob)
+    await say(alice, chat, b"before")
+    came = await added(alice, chat, carol)
+    await say(alice, chat, b"welcome")
+    first, second = await carol.receive(), await carol.receive()
+    assert (first.seq, list(first.change.add.user_ids)) == (came.seq, ids(carol)), first
+    assert second.body == b"welcome" and [message.seq for message in await history(carol, chat)] == [3, 4]
+    out = await change(alice, chat, remove=p.RemoveMembers(user_ids=ids(carol)))
+    await say(alice, chat, b"without her")
+    last = await carol.receive()
+    assert (last.seq, list(last.change.remove.user_ids)) == (out.seq, ids(carol)), last
+    await refused("UNKNOWN_CHAT", say(carol, chat, b"still here?"))
+    for request in (p.GetChat(chat_id=chat), p.GetHistory(chat_id=chat, limit=1), p.GetReceipts(chat_id=chat)):
+        await refused("UNKNOWN_CHAT", carol.request(request, "nothing"))
+    again = await added(alice, chat, carol)
+    deliver = await carol.receive()
+    assert deliver.seq == again.seq == 7, deliver
+    # The owner leaves, and who was in for longest owns it.
+    left = await change(alice, chat, leave=p.LeaveGroup())
+    deliver = await carol.receive()
+    assert (deliver.seq, deliver.change.leave.owner_id) == (left.seq, bob.device.user_id), deliver
+    await change(bob, chat, remove=p.RemoveMembers(user_ids=ids(carol)))
+
+
+@case()
+async def roles_and_announcements(world):
+    alice, bob, carol = await trio(world)
+    chat = await make(alice, bob, carol)
+    for kind in (
+        {"add": p.AddMembers(user_ids=[bytes(16)])},
+        {"remove": p.RemoveMembers(user_ids=ids(carol))},
+        {"set_role": p.SetRole(user_id=carol.device.user_id, role=1)},
+        {"set_look": p.SetLook(announcements=True)},
+    ):
+        await refused("NOT_ALLOWED", change(bob, chat, **kind))
+    await change(alice, chat, set_role=p.SetRole(user_id=bob.device.user_id, role=1))
+    await change(bob, chat, set_look=p.SetLook(announcements=True))
+    await refused("NOT_ALLOWED", say(carol, chat, b"may I?"))
+    await say(bob, chat, b"I may")
+    await refused("NOT_ALLOWED", change(bob, chat, remove=p.RemoveMembers(user_ids=ids(alice))))
+    await refused("UNKNOWN_USER", change(bob, chat, add=p.AddMembers(user_ids=[bytes(16)])))
+    await refused("INVALID_ARGUMENT", change(bob, chat, set_look=p.SetLook(announcements=True)))
+    await refused("INVALID_ARGUMENT", change(bob, chat, add=p.AddMembers(user_ids=ids(carol))))
+    await refused("INVALID_ARGUMENT", change(bob, chat))
+    users = [n.to_bytes(16, "big") for n in range(1, p.GROUP_MEMBERS_MAX + 1)]
+    await refused("TOO_MANY", change(bob, b"", create=p.CreateGroup(user_ids=users)))
+    too_long = b"x" * (p.GROUP_NAME_BYTES_MAX + 1)
+    await refused("INVALID_ARGUMENT", change(bob, b"", create=p.CreateGroup(name=too_long)))
+    await refused("UNKNOWN_CHAT", change(bob, chat_of(alice, bob), add=p.AddMembers(user_ids=ids(carol))))
+
+
+@case()
+async def retries_of_changes(world):
+    alice, bob, carol = await trio(world)
+    create = p.Send(client_seq=5, change=p.GroupChange(create=p.CreateGroup(user_ids=ids(bob))))
+    first = await alice.request(create, "sent")
+    add = p.Send(
+        client_seq=6, chat_id=first.chat_id, change=p.GroupChange(add=p.AddMembers(user_ids=ids(carol)))
+    )
+    second = await alice.request(add, "sent")
+    await alice.close()
+    alice = await world.login(alice.device, world.far)
+    for send, sent in ((create, first), (add, second)):
+        again = await alice.request(send, "sent")
+        assert (again.chat_id, again.seq, again.duplicate) == (sent.chat_id, sent.seq, True), again
+    assert [message.seq for message in await history(bob, first.chat_id)] == [1, 2]
+
+
+@case()
+async def receipts_of_a_group(world):
+    alice, bob, carol = await trio(world)
+    chat = await make(alice, bob, carol)
+    sent = await say(alice, chat, b"have you got it?")
+    for who in (bob, carol):
+        await who.receive()
+        await who.receive()
+    receipt = await alice.take("receipt", lambda receipt: receipt.delivered_seq == sent.seq)
+    assert (receipt.chat_id, receipt.user_id, receipt.read_seq) == (chat, b"", 0), receipt
+    await bob.request(p.Read(chat_id=chat, seq=sent.seq), "done")
+    state = await alice.request(p.GetReceipts(chat_id=chat), "receipts")
+    reads = {member.user_id: member.read_seq for member in state.members}
+    assert (reads[bob.device.user_id], reads[carol.device.user_id]) == (sent.seq, 0), reads
+    await carol.request(p.Read(chat_id=chat, seq=sent.seq), "done")
+    receipt = await alice.take("receipt", lambda receipt: receipt.read_seq == sent.seq)
+    assert receipt.user_id == b"", receipt
+
+
+@case()
+async def catch_up_of_a_group_after_offline(world):
+    alice, bob, carol = await trio(world)
+    chat = await make(alice, bob, carol)
+    await bob.bye()
+    for n in range(30):
+        await say((alice, carol)[n % 2], chat, b"%d" % n)
+    bob = await world.login(bob.device, world.near)
+    seqs = [deliver.seq for deliver in await bob.catch_up()]
+    assert sorted(set(seqs)) == list(range(1, 32)), seqs
+    await say(alice, chat, b"live")
+    assert (await bob.receive()).body == b"live"
