@@ -4,7 +4,6 @@ use core::{net::SocketAddr, time::Duration};
 
 use columba_wire::{frame::encode, v1::ClientFrame};
 use futures_util::{StreamExt as _, stream};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::{Instant, timeout},
@@ -12,7 +11,7 @@ use tokio::{
 
 use crate::{
     link::{Link, Over, Quic, WebSocket, tls_from},
-    node::{Node, PATIENCE, run, setup, soon, until},
+    node::{Node, PATIENCE, raise_descriptors, run, setup, soon, until},
     pair::Pair,
     raw::{Person, Raw, hello},
 };
@@ -30,12 +29,7 @@ const BYTES_EACH_MAX: u64 = 48 * 1024;
 async fn connect(node: &Node, over: Over, number: usize) -> Link {
     let from = SocketAddr::from(([127, 0, 1, u8::try_from(number % ADDRESSES + 1).unwrap()], 0));
     match over {
-        Over::Plain => {
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.bind(from).unwrap();
-            let socket = socket.connect(node.plain()).await.unwrap();
-            Link::WebSocket(WebSocket::open(Box::new(socket)).await)
-        }
+        Over::Plain => Link::connect_plain(node.plain(), from).await,
         Over::Tls => Link::WebSocket(WebSocket::open(Box::new(tls_from(node, from).await.0)).await),
         Over::Quic => {
             // Without a word there would be no stream.
@@ -62,11 +56,9 @@ impl Peak {
 
 #[test]
 fn five_thousand_who_never_log_in_cost_the_others_nothing_and_are_gone_in_time() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
-    if limit.current.is_some_and(|limit| limit < 8_000) {
-        return println!("skipped: {:?} descriptors are too few", limit.current);
+    let descriptors = raise_descriptors();
+    if descriptors.is_some_and(|limit| limit < 8_000) {
+        return println!("skipped: {descriptors:?} descriptors are too few");
     }
     run(Duration::from_secs(170), async {
         let node = setup().cores(2).set("connections.unauthenticated_max", "8000").start().await;

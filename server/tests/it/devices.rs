@@ -16,7 +16,7 @@ use crate::{
     link::Over,
     node::{Node, run, setup, soon},
     phone::{options, register},
-    raw::{Person, Raw, ack, id, send},
+    raw::{Person, Raw, id, send},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -79,13 +79,6 @@ async fn link(node: &Node, over: Over, by: &mut Raw, name: &str) -> (Raw, Person
     (raw, device)
 }
 
-async fn delivered(raw: &mut Raw) -> v1::Deliver {
-    let deliver = raw.expect("a message", |kind| if let Kind::Deliver(it) = kind { Some(it) } else { None }).await;
-    let chat = ChatId::try_from(&deliver.chat_id[..]).unwrap();
-    raw.request(ack(chat, deliver.seq)).await;
-    deliver
-}
-
 async fn devices(raw: &mut Raw) -> v1::Devices {
     match raw.ask(Request::GetDevices(v1::GetDevices {})).await.unwrap() {
         Kind::Devices(devices) => devices,
@@ -114,7 +107,7 @@ fn a_linked_device_gets_what_the_others_get_and_what_they_send() {
         let node = setup().cores(2).start().await;
         let (mut phone, ada, mut bob, bob_is) = ada_and_bob(&node).await;
         bob.ask(send(1, ada.user(), "before")).await.unwrap();
-        assert_eq!(delivered(&mut phone).await.body, "before");
+        assert_eq!(phone.delivered().await.body, "before");
 
         let waiting = Person::new("not known yet");
         let (mut laptop, code) = begin_link(&node, Over::Tls, &waiting, "laptop").await;
@@ -131,16 +124,16 @@ fn a_linked_device_gets_what_the_others_get_and_what_they_send() {
         assert_eq!(laptop_is.handle, "ada");
 
         bob.ask(send(2, ada.user(), "to both")).await.unwrap();
-        assert_eq!(delivered(&mut phone).await.body, "to both");
-        let first = delivered(&mut laptop).await;
+        assert_eq!(phone.delivered().await.body, "to both");
+        let first = laptop.delivered().await;
         assert_eq!((first.body, first.seq), (Bytes::from("to both"), 2), "and not what was before it");
         laptop.ask(send(1, bob_is.user(), "from the laptop")).await.unwrap();
-        let own = delivered(&mut phone).await;
+        let own = phone.delivered().await;
         assert_eq!((own.body, own.sender_device), (Bytes::from("from the laptop"), 2));
         assert_eq!(own.sender_user, id(ada.user().as_bytes()));
-        assert_eq!(delivered(&mut bob).await.body, "from the laptop");
+        assert_eq!(bob.delivered().await.body, "from the laptop");
         phone.ask(send(1, bob_is.user(), "from the phone")).await.unwrap();
-        let own = delivered(&mut laptop).await;
+        let own = laptop.delivered().await;
         assert_eq!((own.body, own.sender_device), (Bytes::from("from the phone"), 1));
 
         let list = devices(&mut laptop).await;
@@ -159,12 +152,12 @@ fn what_came_while_a_linked_device_was_away_waits_for_it_over_a_crash() {
         drop(laptop);
         bob.ask(send(1, ada.user(), "one")).await.unwrap();
         phone.ask(send(1, bob_is.user(), "two")).await.unwrap();
-        assert_eq!(delivered(&mut phone).await.body, "one");
+        assert_eq!(phone.delivered().await.body, "one");
         node.kill();
         node.start().await;
         let mut laptop = Raw::login(&node, Over::Tls, &laptop_is).await;
-        assert_eq!(delivered(&mut laptop).await.body, "one");
-        assert_eq!(delivered(&mut laptop).await.body, "two");
+        assert_eq!(laptop.delivered().await.body, "one");
+        assert_eq!(laptop.delivered().await.body, "two");
         let list = devices(&mut laptop).await;
         let names: Vec<_> =
             list.devices.iter().map(|device| (device.device_id, &device.name[..], device.online)).collect();
@@ -181,7 +174,7 @@ fn a_revoked_device_is_thrown_out_and_stays_out() {
         let (tablet, tablet_is) = link(&node, Over::Quic, &mut phone, "tablet").await;
         drop(tablet);
         bob.ask(send(1, ada.user(), "for all three")).await.unwrap();
-        assert_eq!(delivered(&mut phone).await.body, "for all three");
+        assert_eq!(phone.delivered().await.body, "for all three");
 
         assert!(matches!(phone.ask(revoke(2)).await, Ok(Kind::Done(_))));
         assert!(matches!(phone.ask(revoke(3)).await, Ok(Kind::Done(_))));
@@ -192,7 +185,7 @@ fn a_revoked_device_is_thrown_out_and_stays_out() {
             assert_eq!(raw.try_login(device).await, Err(Code::Unauthenticated));
         }
         bob.ask(send(2, ada.user(), "for one")).await.unwrap();
-        assert_eq!(delivered(&mut phone).await.body, "for one");
+        assert_eq!(phone.delivered().await.body, "for one");
         let list = devices(&mut phone).await;
         assert_eq!((list.devices.len(), list.version), (1, 5), "three were added, two revoked");
 
@@ -223,10 +216,10 @@ fn nobody_waits_for_a_revoked_device() {
         drop(laptop);
         let Kind::Sent(sent) = bob.ask(send(1, ada.user(), "one")).await.unwrap() else { panic!("not sent") };
         let chat = ChatId::try_from(&sent.chat_id[..]).unwrap();
-        delivered(&mut phone).await;
+        phone.delivered().await;
         phone.ask(revoke(2)).await.unwrap();
         bob.ask(send(2, ada.user(), "two")).await.unwrap();
-        delivered(&mut phone).await;
+        phone.delivered().await;
         // Both are deleted as soon as it is known that every device there is has them.
         crate::node::until("what everybody has is deleted", Duration::from_secs(20), async || {
             let page = v1::GetHistory { chat_id: id(chat.as_bytes()), before_seq: 0, limit: 10 };

@@ -71,15 +71,6 @@ impl Member {
         chat
     }
 
-    /// The next message of the group, which is acknowledged.
-    async fn next(&mut self) -> v1::Deliver {
-        let pick = |kind| if let Kind::Deliver(deliver) = kind { Some(deliver) } else { None };
-        let deliver = self.raw.expect("a message", pick).await;
-        let chat = ChatId::try_from(&deliver.chat_id[..]).unwrap();
-        self.raw.request(ack(chat, deliver.seq)).await;
-        deliver
-    }
-
     async fn group(&mut self, chat: ChatId) -> Result<v1::Chat, Code> {
         match self.raw.ask(get_chat(chat)).await? {
             Kind::Chat(chat) => Ok(chat),
@@ -180,7 +171,7 @@ fn a_group_has_one_order_of_messages_and_changes_for_all() {
         for member in [&mut ada, &mut bob, &mut cyd] {
             let (mut last, count) = (0, if member.is.handle == "ada" { 40 } else { 81 - 20 });
             for _ in 0..count {
-                let came = member.next().await;
+                let came = member.raw.delivered().await;
                 assert!(came.seq > last && came.sender_user != member.user().as_bytes()[..], "{came:?}");
                 last = came.seq;
                 let at = &mut log[usize::try_from(came.seq).unwrap() - 1];
@@ -206,11 +197,11 @@ fn who_comes_gets_what_follows_and_who_goes_gets_the_change_that_says_so() {
         ada.say(chat, "before").await.unwrap();
         let came_at = ada.change(chat, add(&[cyd.user(), bob.user()])).await.unwrap();
         ada.say(chat, "hello cyd").await.unwrap();
-        let first = cyd.next().await;
+        let first = cyd.raw.delivered().await;
         assert_eq!(first.seq, came_at);
         // Bob was in already: what is stored is what came of it.
         assert_eq!(first.change.unwrap().kind, Some(add(&[cyd.user()])));
-        assert_eq!(cyd.next().await.body, "hello cyd");
+        assert_eq!(cyd.raw.delivered().await.body, "hello cyd");
         assert_eq!(cyd.history(chat).await, [4, 3]);
         assert_eq!(cyd.group(chat).await.unwrap().first_seq, came_at);
 
@@ -222,8 +213,8 @@ fn who_comes_gets_what_follows_and_who_goes_gets_the_change_that_says_so() {
         ada.say(chat, "not for cyd").await.unwrap();
         let raw = Raw::login(&node, Over::Tls, &cyd_is).await;
         let mut cyd = Member { raw, is: cyd_is, last_client_seq: 0 };
-        assert_eq!(cyd.next().await.body, "while cyd is away");
-        let out = cyd.next().await;
+        assert_eq!(cyd.raw.delivered().await.body, "while cyd is away");
+        let out = cyd.raw.delivered().await;
         assert_eq!((out.seq, out.change.unwrap().kind), (out_at, Some(remove(&[cyd.user()]))));
         cyd.raw.expect("Synced", |kind| matches!(kind, Kind::Synced(_)).then_some(())).await;
         assert_eq!(cyd.say(chat, "still here?").await, Err(Code::UnknownChat));
@@ -238,10 +229,12 @@ fn who_comes_gets_what_follows_and_who_goes_gets_the_change_that_says_so() {
                 Err(code) => panic!("{code}"),
             }
         };
-        assert_eq!(cyd.next().await.seq, again_at);
+        assert_eq!(cyd.raw.delivered().await.seq, again_at);
         assert_eq!(cyd.history(chat).await, [again_at]);
         // Bob, who was there all the time, has everything.
-        let bob_has: Vec<_> = [bob.next().await, bob.next().await, bob.next().await].map(|came| came.seq).into();
+        let bob_has: Vec<_> = [bob.raw.delivered().await, bob.raw.delivered().await, bob.raw.delivered().await]
+            .map(|came| came.seq)
+            .into();
         assert_eq!(bob_has, [1, 2, 3]);
         assert_eq!(bob.history(chat).await, (1..=again_at).rev().collect::<Vec<_>>());
     });
@@ -313,7 +306,7 @@ fn each_role_may_what_the_protocol_says() {
         expected.sort_by_key(|(user, _)| *user);
         assert_eq!(roles, expected.map(|(user, role)| (id(user.as_bytes()), i32::from(role))));
         let told = loop {
-            let came = admin.next().await;
+            let came = admin.raw.delivered().await;
             if came.seq == left {
                 break came;
             }
@@ -400,8 +393,8 @@ fn a_group_is_told_what_all_have_and_who_asks_who_has_what() {
         let chat = ada.create("friends", &[bob.user(), cyd.user()]).await;
         let seq = ada.say(chat, "have you got this?").await.unwrap();
         let told = |kind| if let Kind::Receipt(receipt) = kind { Some(receipt) } else { None };
-        bob.next().await;
-        bob.next().await;
+        bob.raw.delivered().await;
+        bob.raw.delivered().await;
         bob.raw.ask(read(chat, seq)).await.unwrap();
         // Bob has it, which is told to nobody: Cyd has not.
         let receipts = async |member: &mut Member| match member.raw.ask(get_receipts(chat)).await.unwrap() {
@@ -419,8 +412,8 @@ fn a_group_is_told_what_all_have_and_who_asks_who_has_what() {
                 break;
             }
         }
-        cyd.next().await;
-        cyd.next().await;
+        cyd.raw.delivered().await;
+        cyd.raw.delivered().await;
         loop {
             let receipt = ada.raw.expect("a receipt", told).await;
             assert!(receipt.user_id.is_empty() && receipt.delivered_seq <= seq && receipt.read_seq == 0, "{receipt:?}");

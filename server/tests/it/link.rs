@@ -77,6 +77,15 @@ impl Link {
         }
     }
 
+    /// A WebSocket without TLS from an address of this machine.
+    pub(crate) async fn connect_plain(to: SocketAddr, from: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(from).unwrap();
+        let socket = socket.connect(to).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Self::WebSocket(WebSocket::open(Box::new(socket)).await)
+    }
+
     /// Sends a whole frame. What is wrong with the connection is told by [`Self::receive`].
     pub(crate) async fn send(&mut self, frame: &[u8]) {
         match self {

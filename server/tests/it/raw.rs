@@ -202,6 +202,15 @@ impl Raw {
         }
     }
 
+    /// The next message, which is acknowledged.
+    pub(crate) async fn delivered(&mut self) -> v1::Deliver {
+        let pick = |kind| if let Kind::Deliver(deliver) = kind { Some(deliver) } else { None };
+        let deliver = self.expect("a message", pick).await;
+        let chat = ChatId::try_from(&deliver.chat_id[..]).unwrap();
+        self.request(ack(chat, deliver.seq)).await;
+        deliver
+    }
+
     /// Waits for the connection to end: the code of the last error or goaway before that.
     pub(crate) async fn ended(&mut self) -> Option<Code> {
         let mut last = None;

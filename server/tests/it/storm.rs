@@ -18,16 +18,14 @@ use columba_wire::{
     v1::{self, client_frame::Kind as Request, group_change::Kind as Change, server_frame::Kind},
 };
 use futures_util::{StreamExt as _, stream};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::TcpSocket,
     task::LocalSet,
     time::{Instant, sleep, timeout},
 };
 
 use crate::{
-    link::{Link, WebSocket},
-    node::{Metrics, run, setup, soon, until},
+    link::Link,
+    node::{Metrics, raise_descriptors, run, setup, soon, until},
     raw::{Person, Raw, ack, id},
 };
 
@@ -98,11 +96,8 @@ struct Member {
 }
 
 async fn connect(address: SocketAddr, number: usize) -> Raw {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from(([127, 0, 2, u8::try_from(number % ADDRESSES + 1).unwrap()], 0))).unwrap();
-    let socket = socket.connect(address).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    Raw::over(Link::WebSocket(WebSocket::open(Box::new(socket)).await), Binding::NONE)
+    let from = SocketAddr::from(([127, 0, 2, u8::try_from(number % ADDRESSES + 1).unwrap()], 0));
+    Raw::over(Link::connect_plain(address, from).await, Binding::NONE)
 }
 
 fn body(client_seq: u64) -> Bytes {
@@ -248,9 +243,7 @@ fn spent(now: &Metrics, before: &Metrics, messages: u64) -> String {
 }
 
 async fn storm(size: Size, kill: bool) {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).unwrap();
+    raise_descriptors();
     let began = Instant::now();
     let mut node = setup().cores(2).fixed_port().start().await;
     let plain = node.plain();
