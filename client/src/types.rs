@@ -11,7 +11,9 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 pub use self::directory::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
-pub use self::group::{ChatInfo, ChatMember, GroupChange, GroupLook, Recipient, Role};
+pub use columba_wire::Role;
+
+pub use self::group::{ChatInfo, ChatMember, GroupChange, GroupLook, Recipient};
 use crate::error::Error;
 
 /// SHA-256 of a certificate, DER.

@@ -11,6 +11,7 @@
 //! | [`version`] | versions, capabilities, and their negotiation |
 //! | [`auth`] | the bytes that a device signs to get in |
 //! | [`link`] | the codes by which devices are linked |
+//! | [`group`] | what the members of a group may do |
 //! | [`keys`] | the bytes that a device signs for each of its keys |
 //!
 //! Invariants
@@ -23,6 +24,7 @@ pub mod auth;
 pub mod code;
 pub mod frame;
 pub mod framing;
+pub mod group;
 pub mod ids;
 pub mod keys;
 pub mod limits;
@@ -36,5 +38,6 @@ pub mod v1 {
 }
 
 pub use code::Code;
+pub use group::Role;
 pub use ids::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
 pub use keys::PreKeyId;

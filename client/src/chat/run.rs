@@ -261,11 +261,7 @@ async fn change_group(
         GroupCommand::Announcements(only) => look(None, Some(only)),
         GroupCommand::Leave => GroupChange::Leave { owner: None },
     };
-    let sent = match group {
-        Some(group) => client.change_group(group, change.clone()).await?,
-        None => client.make_group(change.clone()).await?,
-    };
-    Ok((sent, change))
+    Ok((client.make_or_change(group, change.clone()).await?, change))
 }
 
 async fn find_users(client: &Client, handles: Vec<String>) -> Result<Vec<UserId>, Error> {

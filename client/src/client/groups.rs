@@ -19,15 +19,11 @@ impl Client {
     /// message.
     ///
     /// # Errors
-    /// As [`Self::send`]; `Refused` with `UNKNOWN_USER` where one of them is none, `INVALID_ARGUMENT` where there are
-    /// more than 98 or the name is longer than 256 bytes.
+    /// As [`Self::send`]; `Refused` with `UNKNOWN_USER` where one of them is none, `TOO_MANY` where there are more than
+    /// 1,023, `INVALID_ARGUMENT` where the name is longer than 256 bytes.
     pub async fn create_group(&self, name: impl Into<Bytes>, members: &[UserId]) -> Result<Sent> {
         let look = GroupLook { name: name.into(), ..GroupLook::default() };
-        self.make_group(GroupChange::Create { look, members: members.to_vec() }).await
-    }
-
-    pub(crate) async fn make_group(&self, create: GroupChange) -> Result<Sent> {
-        self.change(None, create).await
+        self.make_or_change(None, GroupChange::Create { look, members: members.to_vec() }).await
     }
 
     /// Changes a group, and waits until that is durable and has its place among the messages. Retried over reconnects,
@@ -37,10 +33,11 @@ impl Client {
     /// As [`Self::send`]; `Refused` with `NOT_ALLOWED` where this user's role does not allow it, `UNKNOWN_CHAT` where
     /// it is no member, `UNKNOWN_USER`, `TOO_MANY` where the group is full, `INVALID_ARGUMENT` where all is so already.
     pub async fn change_group(&self, group: ChatId, change: GroupChange) -> Result<Sent> {
-        self.change(Some(group), change).await
+        self.make_or_change(Some(group), change).await
     }
 
-    async fn change(&self, group: Option<ChatId>, change: GroupChange) -> Result<Sent> {
+    /// Changes this group, or makes one.
+    pub(crate) async fn make_or_change(&self, group: Option<ChatId>, change: GroupChange) -> Result<Sent> {
         let outgoing = Outgoing { what: Outbound::Change { group, change }, patience: Some(self.send_timeout) };
         match self.call_send(outgoing).await? {
             Reply::Sent(sent) => Ok(sent),

@@ -493,7 +493,7 @@ fn cut(mut text: String, bytes_max: usize) -> String {
     text
 }
 
-fn id_bytes(id: &[u8; 16]) -> Bytes {
+pub(crate) fn id_bytes(id: &[u8; 16]) -> Bytes {
     Bytes::copy_from_slice(id)
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, DeviceAddress, limits::SENDS_IN_FLIGHT_MAX, v1};
 
 use super::Token;
+use super::id_bytes;
 use crate::{
     limits::{OUTBOX_MESSAGES_MAX, RESEND_MAX, RESEND_MIN},
     types::{GroupChange, Recipient},
@@ -45,17 +46,16 @@ impl Outbound {
     /// As a frame has it.
     pub(crate) fn to_frame(&self, client_seq: ClientSeq) -> v1::Send {
         let client_seq = client_seq.get();
-        let id = |id: &[u8; 16]| Bytes::copy_from_slice(id);
         match self {
             Self::Message { to: Recipient::User(user), body } => {
-                v1::Send { client_seq, to_user: id(user.as_bytes()), body: body.clone(), ..v1::Send::default() }
+                v1::Send { client_seq, to_user: id_bytes(user.as_bytes()), body: body.clone(), ..v1::Send::default() }
             }
             Self::Message { to: Recipient::Group(group), body } => {
-                v1::Send { client_seq, chat_id: id(group.as_bytes()), body: body.clone(), ..v1::Send::default() }
+                v1::Send { client_seq, chat_id: id_bytes(group.as_bytes()), body: body.clone(), ..v1::Send::default() }
             }
             Self::Change { group, change } => v1::Send {
                 client_seq,
-                chat_id: group.map(|group| id(group.as_bytes())).unwrap_or_default(),
+                chat_id: group.map(|group| id_bytes(group.as_bytes())).unwrap_or_default(),
                 change: Some(Box::new(change.to_frame())),
                 ..v1::Send::default()
             },

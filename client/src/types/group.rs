@@ -1,7 +1,9 @@
 //! Groups: whom a message is for, what changes a group, and what a chat is.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, MessageSeq, UserId, v1};
+use columba_wire::{ChatId, MessageSeq, Role, UserId, v1};
+
+use crate::session::id_bytes;
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,18 +30,6 @@ impl Recipient {
     }
 }
 
-/// What a member of a group may do. Each may do all that those before may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Read, and write where the group is not for announcements.
-    #[default]
-    Member,
-    /// Also write announcements, let in and remove members, name admins, change name and picture.
-    Admin,
-    /// There is one, whom nobody can remove.
-    Owner,
-}
-
 /// What a group is called, and how it looks. All of it is public to its members and to the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupLook {
@@ -58,7 +48,7 @@ pub enum GroupChange {
     Create {
         /// Its look.
         look: GroupLook,
-        /// The members beside the one who makes and owns it; at most 98.
+        /// The members beside the one who makes and owns it; at most 1,023.
         members: Vec<UserId>,
     },
     /// Users become members.
@@ -111,16 +101,12 @@ impl GroupChange {
             Self::Add(members) => Some(Kind::Add(v1::AddMembers { user_ids: ids(members) })),
             Self::Remove(members) => Some(Kind::Remove(v1::RemoveMembers { user_ids: ids(members) })),
             Self::Leave { owner } => {
-                let owner_id = owner.map(|owner| id(owner.as_bytes())).unwrap_or_default();
+                let owner_id = owner.map(|owner| id_bytes(owner.as_bytes())).unwrap_or_default();
                 Some(Kind::Leave(v1::LeaveGroup { owner_id }))
             }
             Self::SetRole { user, role } => {
-                let role = match role {
-                    Role::Member => v1::Role::Member,
-                    Role::Admin => v1::Role::Admin,
-                    Role::Owner => v1::Role::Owner,
-                };
-                Some(Kind::SetRole(v1::SetRole { user_id: id(user.as_bytes()), role: role.into() }))
+                let role = v1::Role::from(*role).into();
+                Some(Kind::SetRole(v1::SetRole { user_id: id_bytes(user.as_bytes()), role }))
             }
             Self::SetLook { name, picture, announcements } => Some(Kind::SetLook(v1::SetLook {
                 name: name.clone(),
@@ -206,19 +192,11 @@ impl ChatInfo {
 
 /// A role of a newer server may do no more than a member, as far as this one knows.
 fn parse_role(role: i32) -> Role {
-    match v1::Role::try_from(role) {
-        Ok(v1::Role::Owner) => Role::Owner,
-        Ok(v1::Role::Admin) => Role::Admin,
-        Ok(v1::Role::Member) | Err(_) => Role::Member,
-    }
-}
-
-fn id(id: &[u8; 16]) -> Bytes {
-    Bytes::copy_from_slice(id)
+    v1::Role::try_from(role).map_or(Role::Member, Role::from)
 }
 
 fn ids(users: &[UserId]) -> Vec<Bytes> {
-    users.iter().map(|user| id(user.as_bytes())).collect()
+    users.iter().map(|user| id_bytes(user.as_bytes())).collect()
 }
 
 fn users(ids: &[Bytes]) -> Option<Vec<UserId>> {

@@ -172,6 +172,11 @@ impl ChatRow {
         }
     }
 
+    /// How far all are whom its messages are for, in the order of [`Members::ranges`].
+    pub(crate) fn progress(&self) -> Vec<(UserId, Member)> {
+        self.members().ranges().filter_map(|(user, ..)| Some((user, *self.member(user)?))).collect()
+    }
+
     /// The same, to be changed.
     pub(crate) fn member_mut(&mut self, user: UserId) -> Option<&mut Member> {
         match &mut self.people {

@@ -16,6 +16,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use columba_wire::Role;
 use columba_wire::{
     ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId,
     limits::{GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GROUP_REMOVED_MAX},
@@ -39,34 +40,20 @@ use crate::{
 pub const FORMER_MAX: usize = 128;
 const _: () = assert!(GROUP_REMOVED_MAX <= FORMER_MAX, "so many can be removed at once");
 
-/// What a member may do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Read and write, where the group is not for announcements.
-    #[default]
-    Member,
-    /// Also write announcements, let in and remove members, name admins, change name and picture.
-    Admin,
-    /// All of that, and nobody can remove it.
-    Owner,
+const fn role_number(role: Role) -> u8 {
+    match role {
+        Role::Member => 0,
+        Role::Admin => 1,
+        Role::Owner => 2,
+    }
 }
 
-impl Role {
-    const fn number(self) -> u8 {
-        match self {
-            Self::Member => 0,
-            Self::Admin => 1,
-            Self::Owner => 2,
-        }
-    }
-
-    fn take(take: &mut Take) -> Result<Self> {
-        match take.take_u8()? {
-            0 => Ok(Self::Member),
-            1 => Ok(Self::Admin),
-            2 => Ok(Self::Owner),
-            _ => Err(take.malformed("a role is unknown")),
-        }
+fn role_of(number: u8, take: &Take) -> Result<Role> {
+    match number {
+        0 => Ok(Role::Member),
+        1 => Ok(Role::Admin),
+        2 => Ok(Role::Owner),
+        _ => Err(take.malformed("a role is unknown")),
     }
 }
 
@@ -101,6 +88,14 @@ pub struct Look {
     pub picture: Bytes,
     /// Whether only admins may write.
     pub announcements: bool,
+}
+
+impl Look {
+    /// In bytes of its own: a slice would keep the whole entry, or block, that it lies in.
+    fn copied(&self) -> Self {
+        let copy = |field: &Bytes| Bytes::copy_from_slice(field);
+        Self { name: copy(&self.name), picture: copy(&self.picture), announcements: self.announcements }
+    }
 }
 
 /// What to change of a group's look; `None` stays as it is.
@@ -234,7 +229,7 @@ impl GroupChange {
             Self::SetRole { user, role } => {
                 out.put_u8(SET_ROLE);
                 out.put_user(*user);
-                out.put_u8(role.number());
+                out.put_u8(role_number(*role));
             }
             Self::SetLook(LookChange { name, picture, announcements }) => {
                 out.put_u8(SET_LOOK);
@@ -252,7 +247,10 @@ impl GroupChange {
             ADD => Self::Add(take_users(take)?),
             REMOVE => Self::Remove(take_users(take)?),
             LEAVE => Self::Leave { owner: if take.take_bool()? { Some(take.take_user()?) } else { None } },
-            SET_ROLE => Self::SetRole { user: take.take_user()?, role: Role::take(take)? },
+            SET_ROLE => {
+                let (user, number) = (take.take_user()?, take.take_u8()?);
+                Self::SetRole { user, role: role_of(number, take)? }
+            }
             SET_LOOK => {
                 let has = take.take_u8()?;
                 if has > 7 {
@@ -500,11 +498,10 @@ impl Group {
                 self.set_role(*user, *role);
             }
             GroupChange::SetLook(LookChange { name, picture, announcements }) => {
-                // Copied: a slice would keep the whole entry.
-                let copy = |field: &Bytes| Bytes::copy_from_slice(field);
-                name.iter().for_each(|name| self.look.name = copy(name));
-                picture.iter().for_each(|picture| self.look.picture = copy(picture));
+                name.iter().for_each(|name| self.look.name = name.clone());
+                picture.iter().for_each(|picture| self.look.picture = picture.clone());
                 announcements.iter().for_each(|only| self.look.announcements = *only);
+                self.look = self.look.copied();
             }
         }
         Some(Vec::new())
@@ -522,7 +519,7 @@ impl Group {
         out.put_u32(u32::try_from(self.seats.len()).expect("bounded"));
         for (seat, member) in self.seats.iter().zip(&self.progress) {
             out.put_user(seat.user);
-            out.put_u8(seat.role.number() << 1 | u8::from(seat.is_member()));
+            out.put_u8(role_number(seat.role) << 1 | u8::from(seat.is_member()));
             out.put_varint(seat.number.into());
             out.put_varint(seat.from.get());
             if !seat.is_member() {
@@ -533,12 +530,7 @@ impl Group {
     }
 
     pub(super) fn take(take: &mut Take, last: MessageSeq) -> Result<Self> {
-        let look = take_look(take)?;
-        let look = Look {
-            name: Bytes::copy_from_slice(&look.name),
-            picture: Bytes::copy_from_slice(&look.picture),
-            announcements: look.announcements,
-        };
+        let look = take_look(take)?.copied();
         let next_number = take.take_u32()?;
         let count = take.take_count(SEAT_BYTES_MIN)?;
         let (mut seats, mut progress): (Vec<Seat>, Vec<Member>) =
@@ -546,12 +538,7 @@ impl Group {
         for _ in 0..count {
             let user = take.take_user()?;
             let flags = take.take_u8()?;
-            let role = match flags >> 1 {
-                0 => Role::Member,
-                1 => Role::Admin,
-                2 => Role::Owner,
-                _ => return Err(take.malformed("a role is unknown")),
-            };
+            let role = role_of(flags >> 1, take)?;
             let number = u32::try_from(take.take_varint()?).ok().filter(|number| *number < next_number);
             let number = number.ok_or_else(|| take.malformed("a seat's number was not given"))?;
             let from = take.take_short_seq()?;
@@ -610,12 +597,7 @@ impl State {
                 if chat != ChatId::group(sender, client_seq) || members.contains(&sender.user) {
                     return Outcome::Refused(Code::InvalidArgument);
                 }
-                let look = Look {
-                    name: Bytes::copy_from_slice(&look.name),
-                    picture: Bytes::copy_from_slice(&look.picture),
-                    ..look
-                };
-                let group = Group::new(look.clone());
+                let group = Group::new(look.copied());
                 self.active.insert::<ChatRow>(chat, Some(ChatRow::new(People::Group(Box::new(group)), time_ms)));
                 Ok(GroupChange::Create { look, members })
             }

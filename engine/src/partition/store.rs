@@ -456,6 +456,14 @@ impl<D: Disk> Partition<D> {
         self.look::<ChatRow, _>(chat, |row| row.map(ChatRow::members)).await
     }
 
+    /// How far those are whom a chat's messages are for, in the order of [`Members::ranges`].
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn progress(&self, chat: ChatId) -> Result<Option<Vec<(UserId, Member)>>> {
+        self.look::<ChatRow, _>(chat, |row| row.map(ChatRow::progress)).await
+    }
+
     /// How far a member of a chat is.
     ///
     /// # Errors

@@ -22,8 +22,8 @@ use columba_engine::{
     env::{Clock, Disk},
     ids::{CoreId, PartitionId},
     partition::{
-        MessagePage,
-        chat::ChatView,
+        MessagePage, Partition,
+        chat::{Chat, ChatView},
         command::Command,
         device::Device,
         effect::Outcome,
@@ -124,7 +124,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
         (row, Admitted { device, one_time_keys })
     }
 
-    fn owned(&self, id: impl FnOnce(&Self) -> PartitionId) -> columba_engine::partition::Partition<D> {
+    fn owned(&self, id: impl FnOnce(&Self) -> PartitionId) -> Partition<D> {
         let id = id(self);
         self.partitions.get(&id).expect("the router sends only what this core owns").clone()
     }
@@ -212,12 +212,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
         }
     }
 
-    async fn check_admission(
-        &self,
-        partition: &columba_engine::partition::Partition<D>,
-        chat: ChatId,
-        request: &SendRequest,
-    ) -> Result<(), Code> {
+    async fn check_admission(&self, partition: &Partition<D>, chat: ChatId, request: &SendRequest) -> Result<(), Code> {
         let failed = |error: columba_engine::Error| self.code_of(&error);
         let command = send_command(chat, request, self.clock.wall());
         partition.prefetch(core::slice::from_ref(&command)).await.map_err(failed)?;
@@ -271,16 +266,10 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
         };
         // A record that was made by a message knows nothing of what was before it.
-        let members = self.state.borrow().fanout.members(chat);
-        for user in members {
-            match partition.member(chat, user).await {
-                Ok(row) => {
-                    let everywhere = row.unwrap_or_default().everywhere;
-                    self.state.borrow_mut().fanout.know_everywhere(chat, user, everywhere);
-                }
-                Err(error) => {
-                    self.code_of(&error);
-                }
+        match partition.progress(chat).await {
+            Ok(found) => self.state.borrow_mut().fanout.know_everywhere(chat, &found.unwrap_or_default()),
+            Err(error) => {
+                self.code_of(&error);
             }
         }
         self.with_state(|state| {
@@ -577,9 +566,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 Ok(Answer::Reply(Kind::Chat(groups::chat_frame(chat, &view))))
             }
             Ask::MarkRead { chat, user, seq } => {
-                self.chat_of_member(chat, user).await?;
-                let id = self.state.borrow().router.chat(chat);
-                to_done(&self.propose(id, Command::MarkRead { chat, user, seq }).await?)
+                let (partition, ..) = self.chat_from(chat, user).await?;
+                to_done(&self.propose(partition.id(), Command::MarkRead { chat, user, seq }).await?)
             }
             Ask::Devices(user, ask) => self.answer_devices(user, ask).await,
             Ask::Link(code, ask) => self.answer_link(code, ask),
@@ -594,10 +582,16 @@ impl<D: Disk, C: Clock> Core<D, C> {
         view.ok_or(Code::UnknownChat)
     }
 
-    async fn history(&self, chat: ChatId, user: UserId, before: MessageSeq, limit: u32) -> Result<Answer, Code> {
+    /// Where a chat of a member is, and which message is the first for it.
+    async fn chat_from(&self, chat: ChatId, user: UserId) -> Result<(Partition<D>, Chat, MessageSeq), Code> {
         let partition = self.owned(|core| core.state.borrow().router.chat(chat));
         let found = partition.chat_from(chat, user).await.map_err(|error| self.code_of(&error))?;
-        let (row, from) = found.ok_or(Code::UnknownChat)?;
+        let (chat, from) = found.ok_or(Code::UnknownChat)?;
+        Ok((partition, chat, from))
+    }
+
+    async fn history(&self, chat: ChatId, user: UserId, before: MessageSeq, limit: u32) -> Result<Answer, Code> {
+        let (partition, row, from) = self.chat_from(chat, user).await?;
         let first = row.deleted_up_to.next().max(from);
         let mut to = if before == MessageSeq::ZERO { row.last_seq } else { before.prev().min(row.last_seq) };
         let (mut newest, mut step) = (Vec::new(), limit);

@@ -245,14 +245,11 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let Some(chat) = partition.chat(id).await? else {
                     continue;
                 };
-                let Some(found) = partition.members(id).await? else {
+                let (Some(members), Some(progress)) = (partition.members(id).await?, partition.progress(id).await?)
+                else {
                     continue;
                 };
-                let mut members = Vec::new();
-                for (user, _, until) in found.ranges() {
-                    members.push((user, until, partition.member(id, user).await?.unwrap_or_default()));
-                }
-                self.state.borrow_mut().fanout.resume(id, &chat, &found, &members, self.clock.now());
+                self.state.borrow_mut().fanout.resume(id, &chat, &members, &progress, self.clock.now());
             }
         }
         Ok(())

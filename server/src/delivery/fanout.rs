@@ -31,7 +31,7 @@ use columba_engine::{
 use columba_wire::{ChatId, MessageSeq, UserId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{ADVANCE_CHATS_MAX, FANOUT_WINDOW, HINTED_FROM_MEMBERS, LARGE_RESEND_AFTER, LATE_MAX, RESEND_AFTER};
+use super::{ADVANCE_CHATS_MAX, FANOUT_WINDOW, LARGE_RESEND_AFTER, LATE_MAX, RESEND_AFTER};
 use crate::core::message::Delivery;
 
 /// The chats with work to do.
@@ -205,12 +205,6 @@ pub(crate) struct ReceiptFor {
     pub(crate) read: MessageSeq,
 }
 
-impl Default for Fanout {
-    fn default() -> Self {
-        Self::new(HINTED_FROM_MEMBERS)
-    }
-}
-
 impl Fanout {
     /// No chats yet. Groups with so many members are large.
     pub(crate) fn new(hinted_from: usize) -> Self {
@@ -226,28 +220,26 @@ impl Fanout {
         }
     }
 
-    /// Takes up a pending chat after a start: whom it is for, and of each the last message that is for it and how far
-    /// it is.
+    /// Takes up a pending chat after a start: whom it is for, and how far they are, in the same order.
     pub(crate) fn resume(
         &mut self,
         id: ChatId,
         chat: &Chat,
         of: &Members,
-        members: &[(UserId, MessageSeq, Member)],
+        progress: &[(UserId, Member)],
         now: Instant,
     ) {
-        let is_behind =
-            |(_, until, member): &&(UserId, MessageSeq, Member)| *until == MessageSeq::MAX || member.covered < *until;
-        let members: Vec<_> = members
-            .iter()
-            .filter(is_behind)
-            .map(|(user, until, member)| MemberRecord {
+        let both = of.ranges().zip(progress);
+        // Who has left and has all that was for it is done with.
+        let open = both.filter(|((_, _, until), (_, member))| *until == MessageSeq::MAX || member.covered < *until);
+        let members: Vec<_> = open
+            .map(|((user, _, until), (_, member))| MemberRecord {
                 delivered: member.delivered,
                 delivered_durable: member.delivered,
                 everywhere: member.everywhere,
                 everywhere_durable: member.everywhere,
                 read: member.read,
-                ..MemberRecord::new(*user, *until, member.covered, now)
+                ..MemberRecord::new(user, until, member.covered, now)
             })
             .collect();
         let seats = if let Members::Group(seats) = of { Some(Arc::clone(seats)) } else { None };
@@ -492,16 +484,16 @@ impl Fanout {
         true
     }
 
-    /// The members of a chat with a record.
-    pub(crate) fn members(&self, chat: ChatId) -> Vec<UserId> {
-        let members = self.chats.get(&chat).map_or(&[][..], |record| &record.members);
-        members.iter().map(|member| member.user).collect()
-    }
-
-    /// What every device of a member has, by the files.
-    pub(crate) fn know_everywhere(&mut self, chat: ChatId, user: UserId, everywhere: MessageSeq) {
-        let members = self.chats.get_mut(&chat).map_or(&mut [][..], |record| &mut record.members);
-        members.iter_mut().filter(|member| member.user == user).for_each(|member| member.know_everywhere(everywhere));
+    /// What every device of the members has, by the files.
+    pub(crate) fn know_everywhere(&mut self, chat: ChatId, progress: &[(UserId, Member)]) {
+        let Some(record) = self.chats.get_mut(&chat) else {
+            return;
+        };
+        for (user, known) in progress {
+            if let Some(member) = record.member_mut(*user) {
+                member.know_everywhere(known.everywhere);
+            }
+        }
     }
 
     fn forget_if_done(&mut self, chat: ChatId) {
@@ -592,6 +584,7 @@ mod tests {
     use columba_wire::{ClientSeq, DeviceAddress, DeviceId};
 
     use super::*;
+    use crate::delivery::HINTED_FROM_MEMBERS;
 
     const ADA: UserId = UserId::from_bytes([1; 16]);
     const BOB: UserId = UserId::from_bytes([2; 16]);
@@ -612,7 +605,7 @@ mod tests {
 
     /// Ten messages, of which nobody was sent any.
     fn behind() -> Fanout {
-        let mut fanout = Fanout::default();
+        let mut fanout = Fanout::new(HINTED_FROM_MEMBERS);
         for seq in 1..=10 {
             fanout.handle_replayed(CHAT, &Members::Direct([ADA, BOB]), MessageSeq::new(seq), Instant::START);
         }
@@ -680,7 +673,7 @@ mod tests {
         fanout.handle_advanced(CHAT, BOB, ten, ten, ten);
         assert!(fanout.take_moved().is_empty());
 
-        let mut fanout = Fanout::default();
+        let mut fanout = Fanout::new(HINTED_FROM_MEMBERS);
         fanout.handle_progress(CHAT, BOB, MessageSeq::ZERO, ten, five, Instant::START);
         let item = Progress { chat: CHAT, user: BOB, covered: MessageSeq::ZERO, delivered: ten, everywhere: five };
         assert_eq!(fanout.take_moved(), [item]);

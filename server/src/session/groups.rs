@@ -31,12 +31,8 @@ pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupC
         Kind::Leave(v1::LeaveGroup { owner_id }) if owner_id.is_empty() => GroupChange::Leave { owner: None },
         Kind::Leave(_) => return Err(Code::InvalidArgument),
         Kind::SetRole(v1::SetRole { user_id, role }) => {
-            let role = match v1::Role::try_from(role).map_err(|_| Code::InvalidArgument)? {
-                v1::Role::Member => Role::Member,
-                v1::Role::Admin => Role::Admin,
-                v1::Role::Owner => Role::Owner,
-            };
-            GroupChange::SetRole { user: parse_user(&user_id)?, role }
+            let role = v1::Role::try_from(role).map_err(|_| Code::InvalidArgument)?;
+            GroupChange::SetRole { user: parse_user(&user_id)?, role: role.into() }
         }
         Kind::SetLook(v1::SetLook { name, picture, announcements }) => {
             GroupChange::SetLook(LookChange { name, picture, announcements })
@@ -80,7 +76,7 @@ fn change_kind(change: GroupChange) -> Kind {
             Kind::Leave(v1::LeaveGroup { owner_id })
         }
         GroupChange::SetRole { user, role } => {
-            Kind::SetRole(v1::SetRole { user_id: id_bytes(user.as_bytes()), role: role_frame(role).into() })
+            Kind::SetRole(v1::SetRole { user_id: id_bytes(user.as_bytes()), role: v1::Role::from(role).into() })
         }
         GroupChange::SetLook(LookChange { name, picture, announcements }) => {
             Kind::SetLook(v1::SetLook { name, picture, announcements })
@@ -92,19 +88,11 @@ fn users(users: &[UserId]) -> Vec<Bytes> {
     users.iter().map(|user| id_bytes(user.as_bytes())).collect()
 }
 
-const fn role_frame(role: Role) -> v1::Role {
-    match role {
-        Role::Member => v1::Role::Member,
-        Role::Admin => v1::Role::Admin,
-        Role::Owner => v1::Role::Owner,
-    }
-}
-
 /// A chat as one of its members sees it.
 pub(crate) fn chat_frame(chat: ChatId, view: &ChatView) -> v1::Chat {
     let member = |user: UserId, role, from: u64| v1::ChatMember {
         user_id: id_bytes(user.as_bytes()),
-        role: role_frame(role).into(),
+        role: v1::Role::from(role).into(),
         from_seq: from,
     };
     let (group, members) = match &view.group {

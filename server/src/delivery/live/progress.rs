@@ -111,7 +111,7 @@ impl Progress {
 
     /// Whether the message may wait for a hint.
     pub(super) fn may_wait(&self, seq: MessageSeq) -> bool {
-        seq.get() - self.first_open().get().min(seq.get()) < HINT_MESSAGES_MAX
+        seq.get().saturating_sub(self.first_open().get()) < HINT_MESSAGES_MAX
     }
 
     /// First message that is neither covered nor wanted in the inbox.
