@@ -2,6 +2,7 @@
 
 mod directory;
 mod groups;
+mod roster;
 
 use core::time::Duration;
 use std::{

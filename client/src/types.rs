@@ -10,7 +10,10 @@ use columba_wire::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserI
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-pub use self::directory::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
+pub use self::directory::{
+    Audience, IdentityKey, KeyBundle, NewKeys, OwnAccount, PreKey, Privacy, PrivacyChange, Profile, ProfileChange,
+    Roster, User,
+};
 pub use columba_wire::Role;
 
 pub use self::group::{ChatInfo, ChatMember, GroupChange, GroupLook, Recipient};
@@ -259,7 +262,8 @@ pub enum Event {
         /// Why.
         reason: Error,
     },
-    /// Another member of a chat got further. Only the newest state is told.
+    /// Another member of a chat got further, or this user has read something on whichever of its devices. Only the
+    /// newest state is told.
     Receipt(Receipt),
     /// A user of [`crate::Client::subscribe_presence`] came or went.
     Presence(Presence),
@@ -273,7 +277,7 @@ pub enum Event {
     /// This device was revoked. The session has ended for good.
     Revoked,
     /// Another device of this user has changed the account: it is this now.
-    AccountChanged(User),
+    AccountChanged(OwnAccount),
     /// Few one-time keys of this device are left on the server, or none were ever stored: see
     /// [`crate::Client::put_keys`]. Told at the beginning of a session, and while others take them.
     KeysLow {

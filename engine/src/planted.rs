@@ -26,6 +26,8 @@ pub enum Planted {
     DeliversToRemoved,
     /// A read watermark falls back with the member's next progress.
     ReadLost,
+    /// Who is blocked may send all the same.
+    BlockIgnored,
     /// A one-time key is given out and kept.
     KeyTwice,
     /// A merge loses some live rows and messages.
@@ -49,6 +51,7 @@ impl Planted {
         Self::NewcomerSkipped,
         Self::DeliversToRemoved,
         Self::ReadLost,
+        Self::BlockIgnored,
         Self::KeyTwice,
         Self::RowLostInMerge,
         Self::StaleFilter,

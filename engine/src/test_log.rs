@@ -96,7 +96,10 @@ impl Log {
             }
             10 => Command::TrimInbox { device: device(one), position: rng.below(30) },
             11 => Command::SetLastSeen(vec![(user(one), self.now_ms)]),
-            12 => Command::MarkRead { chat, user: user(one), seq: MessageSeq::new(rng.below(20)) },
+            12 => {
+                let seq = MessageSeq::new(rng.below(20));
+                Command::MarkRead { chat, user: user(one), seq, hidden: seq.get().is_multiple_of(3) }
+            }
             13 => {
                 let seq = MessageSeq::new(rng.below(40));
                 let progress = Progress { chat, user: user(one), covered: seq, delivered: seq, everywhere: seq };

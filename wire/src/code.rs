@@ -38,7 +38,7 @@ pub enum Code {
     ClientSeqTooOld = 23,
     /// Too many users in a presence subscription.
     TooManySubscriptions = 24,
-    /// The member's role in the group does not allow this.
+    /// A role in the group, a block or a privacy setting does not allow this.
     NotAllowed = 25,
     /// A list with a bound is full.
     TooMany = 28,

@@ -13,6 +13,7 @@
 //! | [`link`] | the codes by which devices are linked |
 //! | [`group`] | what the members of a group may do |
 //! | [`keys`] | the bytes that a device signs for each of its keys |
+//! | [`privacy`] | what a user lets others know and do |
 //!
 //! Invariants
 //! - Nothing here allocates more than the bytes it was given plus a constant, and nothing recurses.
@@ -29,6 +30,7 @@ pub mod ids;
 pub mod keys;
 pub mod limits;
 pub mod link;
+pub mod privacy;
 pub mod version;
 
 /// The protobuf messages, version 1. Generated; the schema's comments are the documentation.
@@ -41,3 +43,4 @@ pub use code::Code;
 pub use group::Role;
 pub use ids::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
 pub use keys::PreKeyId;
+pub use privacy::{Audience, Privacy, PrivacyChange};

@@ -1,7 +1,7 @@
 //! A typed line, understood.
 
 use columba_wire::{
-    DeviceId,
+    Audience, DeviceId, PrivacyChange,
     limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, GROUP_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
 };
 
@@ -29,6 +29,9 @@ pub(super) const HELP: &[&str] = &[
     "/revoke N      end device N: it reads and writes nothing more",
     "/whois HANDLE  what somebody tells about itself",
     "/profile name|about [TEXT]  tell something about yourself, or take it back",
+    "/block HANDLE  neither of you sends the other anything; /unblock HANDLE ends it",
+    "/contacts [add|remove HANDLE ...]   whom you know and have blocked",
+    "/privacy [seen|online|groups everyone|contacts|nobody] [receipts on|off]   what others may know and do",
     "/me            this account, its server and certificate",
     "/quit          leave; so do Ctrl-C and Ctrl-D",
     "//TEXT         send a line that begins with one /",
@@ -60,6 +63,7 @@ pub(super) enum Command {
     /// Who is in the chosen group.
     Members,
     Group(GroupCommand),
+    Roster(RosterCommand),
     Me,
     Help,
     Quit,
@@ -75,6 +79,23 @@ pub(super) enum GroupCommand {
     Name(String),
     Announcements(bool),
     Leave,
+}
+
+/// What is to be done with contacts, blocked users, and what others may know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RosterCommand {
+    Block {
+        handle: String,
+        blocked: bool,
+    },
+    /// Who is known, and who is blocked.
+    Show,
+    Contacts {
+        handles: Vec<String>,
+        known: bool,
+    },
+    /// Without a change: how it is.
+    Privacy(PrivacyChange),
 }
 
 /// Understands a line; nothing where it is empty.
@@ -132,6 +153,10 @@ fn command(text: &str) -> Result<Command, String> {
         "who" => none(Command::Who),
         "chats" => none(Command::Chats),
         "read" => none(Command::Read),
+        "block" => handle(|handle| Command::Roster(RosterCommand::Block { handle, blocked: true })),
+        "unblock" => handle(|handle| Command::Roster(RosterCommand::Block { handle, blocked: false })),
+        "contacts" => contacts(rest).map(Command::Roster),
+        "privacy" => privacy(rest).map(|change| Command::Roster(RosterCommand::Privacy(change))),
         "devices" => none(Command::Devices),
         "link" => link(rest),
         "rename" => match rest.trim().split_once(char::is_whitespace) {
@@ -173,13 +198,53 @@ fn link(rest: &str) -> Result<Command, String> {
     Ok(Command::Link { code: code.to_owned(), approves })
 }
 
+fn handles(text: &str) -> Vec<String> {
+    text.split_whitespace().map(|handle| handle.trim_start_matches('@').to_owned()).collect()
+}
+
+fn contacts(rest: &str) -> Result<RosterCommand, String> {
+    let (action, named) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
+    match (action, handles(named)) {
+        ("", _) => Ok(RosterCommand::Show),
+        ("add" | "remove", handles) if !handles.is_empty() => {
+            Ok(RosterCommand::Contacts { handles, known: action == "add" })
+        }
+        _ => Err("/contacts takes add or remove and handles, as in: /contacts add bob carol".to_owned()),
+    }
+}
+
+fn privacy(rest: &str) -> Result<PrivacyChange, String> {
+    let mut change = PrivacyChange::default();
+    let words: Vec<_> = rest.split_whitespace().collect();
+    for pair in words.chunks(2) {
+        let audience = match pair.get(1) {
+            Some(&"everyone") => Some(Audience::Everyone),
+            Some(&"contacts") => Some(Audience::Contacts),
+            Some(&"nobody") => Some(Audience::Nobody),
+            Some(_) | None => None,
+        };
+        match (pair, audience) {
+            (["receipts", "on"], _) => change.read_receipts_off = Some(false),
+            (["receipts", "off"], _) => change.read_receipts_off = Some(true),
+            (["seen", _], Some(_)) => change.last_seen = audience,
+            (["online", _], Some(_)) => change.online = audience,
+            (["groups", _], Some(_)) => change.groups = audience,
+            _ => {
+                return Err(
+                    "/privacy takes seen, online or groups with everyone, contacts or nobody; and receipts on or \
+                            off"
+                    .to_owned(),
+                );
+            }
+        }
+    }
+    Ok(change)
+}
+
 fn group(rest: &str) -> Result<GroupCommand, String> {
     let rest = rest.trim();
     let (action, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
     let rest = rest.trim();
-    let handles = |text: &str| -> Vec<String> {
-        text.split_whitespace().map(|handle| handle.trim_start_matches('@').to_owned()).collect()
-    };
     let some = |make: fn(Vec<String>) -> GroupCommand| match handles(rest) {
         named if named.is_empty() => Err(format!("/group {action} needs handles, as in: /group {action} bob carol")),
         named => Ok(make(named)),
@@ -237,6 +302,7 @@ mod tests {
         let named = |name: &str| {
             Command::Profile(ProfileChange { name: Some(name.to_owned().into()), ..ProfileChange::default() })
         };
+        let roster = |command| Ok(Some(Command::Roster(command)));
         let new = |name: &str, handles: &[&str]| {
             let handles = handles.iter().map(|handle| (*handle).to_owned()).collect();
             Ok(Some(Command::Group(GroupCommand::New { name: name.to_owned(), handles })))
@@ -267,6 +333,18 @@ mod tests {
             ("/group name a b", Ok(Some(Command::Group(GroupCommand::Name("a b".to_owned()))))),
             ("/group announce off", Ok(Some(Command::Group(GroupCommand::Announcements(false))))),
             ("/group leave", Ok(Some(Command::Group(GroupCommand::Leave)))),
+            ("/unblock @bob", roster(RosterCommand::Block { handle: "bob".to_owned(), blocked: false })),
+            ("/contacts", roster(RosterCommand::Show)),
+            ("/contacts remove bob", roster(RosterCommand::Contacts { handles: vec!["bob".to_owned()], known: false })),
+            ("/privacy", roster(RosterCommand::Privacy(PrivacyChange::default()))),
+            (
+                "/privacy seen contacts receipts off",
+                roster(RosterCommand::Privacy(PrivacyChange {
+                    last_seen: Some(Audience::Contacts),
+                    read_receipts_off: Some(true),
+                    ..PrivacyChange::default()
+                })),
+            ),
             ("/history", Ok(Some(Command::History(CHAT_HISTORY_SHOWN)))),
             ("/history 100", Ok(Some(Command::History(100)))),
             ("/who", Ok(Some(Command::Who))),
@@ -304,6 +382,12 @@ mod tests {
             "/group leave now",
             "/group announce",
             "/group bob",
+            "/block",
+            "/contacts bob",
+            "/contacts add",
+            "/privacy online",
+            "/privacy online all",
+            "/privacy receipts nobody",
         ]) {
             assert!(parse(line).is_err(), "{line:?}");
         }
@@ -319,8 +403,25 @@ mod tests {
     #[test]
     fn every_command_is_in_the_help() {
         for name in [
-            "/with", "/history", "/who", "/chats", "/read", "/name", "/devices", "/link", "/rename", "/revoke",
-            "/whois", "/profile", "/group", "/me", "/quit", "//",
+            "/with",
+            "/history",
+            "/who",
+            "/chats",
+            "/read",
+            "/name",
+            "/devices",
+            "/link",
+            "/rename",
+            "/revoke",
+            "/whois",
+            "/profile",
+            "/group",
+            "/block",
+            "/contacts",
+            "/privacy",
+            "/me",
+            "/quit",
+            "//",
         ] {
             assert!(HELP.iter().any(|line| line.starts_with(name)), "{name}");
         }

@@ -18,17 +18,17 @@ use tokio::{
 
 use super::{
     ChatArgs,
-    command::GroupCommand,
+    command::{GroupCommand, RosterCommand},
     input,
     output::Screen,
     text::printable,
-    view::{Answer, Ask, DevicesAnswer, Output, Typed, View},
+    view::{Answer, Ask, DevicesAnswer, Output, RosterAnswer, RosterTold, Typed, View},
 };
 use crate::{
     client::{Client, Events},
     error::Error,
     limits::{CHAT_LOG_SHOWN, EVENTS_MAX},
-    types::{GroupChange, GroupLook, Sent},
+    types::{GroupChange, GroupLook, PrivacyChange, Sent},
 };
 
 /// Chats until the user leaves, by command, signal or the end of standard input.
@@ -239,7 +239,33 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
             let result = change_group(&client, group, command.clone()).await;
             Answer::Group { command, result }
         }
+        Ask::Roster { command } => {
+            let result = change_roster(&client, command.clone()).await;
+            RosterAnswer { command, result }.into()
+        }
     }
+}
+
+/// Finds whom a command names, and carries it out.
+async fn change_roster(client: &Client, command: RosterCommand) -> Result<RosterTold, Error> {
+    match command {
+        RosterCommand::Block { handle, blocked } => {
+            client.set_blocked(client.find_user(&handle).await?, blocked).await?;
+        }
+        RosterCommand::Show => return Ok(RosterTold::Roster(client.roster().await?)),
+        RosterCommand::Contacts { handles, known } => {
+            let users = find_users(client, handles).await?;
+            let (add, remove) = if known { (&users[..], &[][..]) } else { (&[][..], &users[..]) };
+            client.change_contacts(add, remove).await?;
+        }
+        RosterCommand::Privacy(change) => {
+            if change != PrivacyChange::default() {
+                client.set_privacy(change).await?;
+            }
+            return Ok(RosterTold::Privacy(client.fetch_account().await?.privacy));
+        }
+    }
+    Ok(RosterTold::Done)
 }
 
 /// Finds whom a command names, and carries it out.

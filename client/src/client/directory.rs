@@ -12,7 +12,7 @@ use crate::{
     driver::Ask,
     error::{Error, Result},
     session::{Reply, directory},
-    types::{KeyBundle, NewKeys, ProfileChange, User},
+    types::{KeyBundle, NewKeys, OwnAccount, ProfileChange, User},
 };
 
 impl Client {
@@ -21,7 +21,11 @@ impl Client {
     /// # Errors
     /// `Refused` with `UNKNOWN_USER`, `TimedOut`, `TooManyRequests`.
     pub async fn user(&self, user: UserId) -> Result<User> {
-        self.person(Kind::GetUser(v1::GetUser { user_id: Bytes::copy_from_slice(user.as_bytes()) })).await
+        let user_id = Bytes::copy_from_slice(user.as_bytes());
+        match self.call(Ask::Request(Kind::GetUser(v1::GetUser { user_id }))).await? {
+            Reply::Person(user) => Ok(user),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// This user as the server knows it now. A change by another device comes as
@@ -29,13 +33,9 @@ impl Client {
     ///
     /// # Errors
     /// `Refused`, `TimedOut`, `TooManyRequests`.
-    pub async fn fetch_account(&self) -> Result<User> {
-        self.person(Kind::GetAccount(v1::GetAccount {})).await
-    }
-
-    async fn person(&self, kind: Kind) -> Result<User> {
-        match self.call(Ask::Request(kind)).await? {
-            Reply::Person(user) => Ok(user),
+    pub async fn fetch_account(&self) -> Result<OwnAccount> {
+        match self.call(Ask::Request(Kind::GetAccount(v1::GetAccount {}))).await? {
+            Reply::OwnAccount(account) => Ok(account),
             other => Err(unexpected(&other)),
         }
     }

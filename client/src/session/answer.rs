@@ -13,7 +13,7 @@ use columba_wire::{
 use super::{
     Output, Phase, Reply, Session,
     cursor::{Cursor, Verdict},
-    directory::{parse_account, parse_keys, parse_user},
+    directory::{parse_account, parse_keys, parse_roster, parse_user},
     link::{parse_devices, parse_link_info},
     record::Record,
 };
@@ -96,9 +96,10 @@ impl Session {
                 self.answer(request_id, user.map(Reply::Person));
             }
             Kind::Account(account) => match parse_account(account) {
-                Some(user) if request_id == 0 => self.tell(Event::AccountChanged(user)),
-                user => self.answer(request_id, user.map(Reply::Person)),
+                Some(account) if request_id == 0 => self.tell(Event::AccountChanged(account)),
+                account => self.answer(request_id, account.map(Reply::OwnAccount)),
             },
+            Kind::Contacts(contacts) => self.answer(request_id, parse_roster(&contacts).map(Reply::Roster)),
             Kind::KeysStored(stored) => self.answer(request_id, Some(Reply::KeysStored(stored.one_time_keys))),
             Kind::Keys(keys) => self.answer(request_id, parse_keys(&keys).map(Reply::Keys)),
             Kind::KeysLow(low) => self.handle_keys_left(low.one_time_keys),

@@ -3,14 +3,27 @@
 use bytes::Bytes;
 use columba_wire::{DeviceId, UserId, v1};
 
-use crate::types::{IdentityKey, KeyBundle, NewKeys, PreKey, Profile, ProfileChange, User};
+use crate::types::{
+    IdentityKey, KeyBundle, NewKeys, OwnAccount, PreKey, Privacy, Profile, ProfileChange, Roster, User,
+};
 
 pub(super) fn parse_user(user: v1::User) -> Option<User> {
     of_parts(&user.user_id, user.handle, user.profile, user.profile_version)
 }
 
-pub(super) fn parse_account(account: v1::Account) -> Option<User> {
-    of_parts(&account.user_id, account.handle, account.profile, account.profile_version)
+pub(super) fn parse_account(account: v1::Account) -> Option<OwnAccount> {
+    let privacy = Privacy::from_frame(account.privacy.unwrap_or_default());
+    let user = of_parts(&account.user_id, account.handle, account.profile, account.profile_version)?;
+    Some(OwnAccount { user, privacy, roster_version: account.roster_version })
+}
+
+pub(super) fn parse_roster(contacts: &v1::Contacts) -> Option<Roster> {
+    let users = |ids: &[Bytes]| ids.iter().map(|id| UserId::try_from(&id[..]).ok()).collect::<Option<Vec<_>>>();
+    Some(Roster {
+        contacts: users(&contacts.contacts)?,
+        blocked: users(&contacts.blocked)?,
+        version: contacts.roster_version,
+    })
 }
 
 fn of_parts(user: &[u8], handle: String, profile: Option<v1::Profile>, profile_version: u32) -> Option<User> {

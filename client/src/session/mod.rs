@@ -55,7 +55,7 @@ use crate::{
     error::Error,
     types::{
         Account, ChatInfo, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer, LinkRequest,
-        Message, Sent, Unsent, User,
+        Message, OwnAccount, Roster, Sent, Unsent, User,
     },
 };
 
@@ -87,6 +87,8 @@ pub(crate) enum Reply {
     Sent(Sent),
     User(UserId),
     Person(User),
+    OwnAccount(OwnAccount),
+    Roster(Roster),
     KeysStored(u32),
     Keys(Vec<KeyBundle>),
     History(HistoryPage),

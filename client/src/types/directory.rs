@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use columba_wire::UserId;
-pub use columba_wire::keys::{IdentityKey, KeyBundle, NewKeys, PreKey};
+pub use columba_wire::{
+    Audience, Privacy, PrivacyChange,
+    keys::{IdentityKey, KeyBundle, NewKeys, PreKey},
+};
 
 /// What a user tells about itself. Any bytes: show them with care.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +27,28 @@ pub struct ProfileChange {
     pub about: Option<Bytes>,
     /// A reference to a picture.
     pub picture: Option<Bytes>,
+}
+
+/// One's own account, as the server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnAccount {
+    /// What everybody may know.
+    pub user: User,
+    /// What others may know and do.
+    pub privacy: Privacy,
+    /// Grows with each change of privacy settings, contacts and blocked users.
+    pub roster_version: u32,
+}
+
+/// Whom a user knows, and whom it has blocked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roster {
+    /// The server's copy of the contacts, ascending.
+    pub contacts: Vec<UserId>,
+    /// Whom the user has blocked, ascending.
+    pub blocked: Vec<UserId>,
+    /// As in [`OwnAccount`].
+    pub version: u32,
 }
 
 /// A user.

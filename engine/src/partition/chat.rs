@@ -94,6 +94,8 @@ pub struct ChatView {
 pub(crate) struct ChatRow {
     pub(crate) chat: Chat,
     people: People,
+    /// Which of a 1:1 chat's users have blocked the other, in their order: then nobody sends.
+    blocked: [bool; 2],
     /// Devices that have sent to it, in order of their first message.
     senders: Vec<Sender>,
 }
@@ -123,7 +125,7 @@ impl ChatRow {
             deleted_up_to: MessageSeq::ZERO,
             expired_before_ms: 0,
         };
-        Self { chat, people, senders: Vec::new() }
+        Self { chat, people, blocked: [false; 2], senders: Vec::new() }
     }
 
     /// Whom its messages are for.
@@ -148,10 +150,18 @@ impl ChatRow {
         }
     }
 
-    /// The first message that is for a member; `None` where the user is none.
+    /// Whether one of a 1:1 chat's users has blocked the other.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked != [false; 2]
+    }
+
+    /// The first message that is for a member; `None` where the user is none. A 1:1 chat without a message is not
+    /// there for anybody: its row may only say that one has blocked the other.
     pub(crate) fn first_of(&self, user: UserId) -> Option<MessageSeq> {
         match &self.people {
-            People::Direct(users, _) => users.contains(&user).then_some(MessageSeq::new(1)),
+            People::Direct(users, _) => {
+                (self.chat.last_seq > MessageSeq::ZERO && users.contains(&user)).then_some(MessageSeq::new(1))
+            }
             People::Group(group) => group.member(user).map(|seat| seat.from),
         }
     }
@@ -290,8 +300,10 @@ impl Row for ChatRow {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { chat, people, senders } = self;
-        let flags = [chat.pending, chat.retention.is_some(), self.group().is_some()];
+        let Self { chat, people, blocked, senders } = self;
+        let is_hidden =
+            matches!(people, People::Direct(_, both) if both.iter().any(|member| member.shown < member.read));
+        let flags = [chat.pending, chat.retention.is_some(), self.group().is_some(), blocked[0], blocked[1], is_hidden];
         out.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
         out.put_varint(chat.last_seq.get());
         out.put_varint(chat.created_ms);
@@ -305,6 +317,9 @@ impl Row for ChatRow {
             People::Direct(users, progress) => {
                 users.iter().for_each(|user| out.put_user(*user));
                 progress.iter().for_each(|member| put_member(member, out));
+                if is_hidden {
+                    progress.iter().for_each(|member| out.put_varint(member.shown.get()));
+                }
             }
             People::Group(group) => group.encode(out),
         }
@@ -314,8 +329,12 @@ impl Row for ChatRow {
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "chat row");
         let flags = take.take_u8()?;
-        if flags > 7 {
+        if flags > 63 {
             return Err(take.malformed("a flag is unknown"));
+        }
+        let (is_group, blocked) = (flags & 4 == 4, [flags & 8 == 8, flags & 16 == 16]);
+        if is_group && flags & (8 | 16 | 32) != 0 {
+            return Err(take.malformed("a group has a flag of 1:1 chats"));
         }
         let (last_seq, created_ms) = (take.take_short_seq()?, take.take_varint()?);
         let last_time_ms = created_ms.checked_add(take.take_varint()?);
@@ -329,11 +348,20 @@ impl Row for ChatRow {
             deleted_up_to: take.take_short_seq()?,
             expired_before_ms: take.take_varint()?,
         };
-        let people = if flags & 4 == 4 {
+        let people = if is_group {
             People::Group(Box::new(Group::take(&mut take, last_seq)?))
         } else {
             let users = [take.take_user()?, take.take_user()?];
-            People::Direct(users, [take_member(&mut take)?, take_member(&mut take)?])
+            let mut both = [take_member(&mut take)?, take_member(&mut take)?];
+            if flags & 32 == 32 {
+                for member in &mut both {
+                    member.shown = take.take_short_seq()?;
+                    if member.shown > member.read {
+                        return Err(take.malformed("more is shown than read"));
+                    }
+                }
+            }
+            People::Direct(users, both)
         };
         let mut senders: Vec<Sender> = Vec::new();
         while !take.is_empty() {
@@ -343,7 +371,7 @@ impl Row for ChatRow {
             }
             senders.push(sender);
         }
-        Ok(Self { chat, people, senders })
+        Ok(Self { chat, people, blocked, senders })
     }
 }
 
@@ -426,9 +454,28 @@ impl State {
                 if let Some(known) = row.sent_before(sender, client_seq) {
                     return known;
                 }
+                if row.is_blocked() && !planted::is(Planted::BlockIgnored) {
+                    return Outcome::Refused(Code::NotAllowed);
+                }
             }
         }
         self.store_message(NewMessage { chat, sender, client_seq, time_ms, kind: MessageKind::Client, body }, effects)
+    }
+
+    /// Both users exist, and are not the same.
+    pub(super) fn apply_block_chat(&mut self, by: UserId, other: UserId, blocked: bool, time_ms: u64) -> Outcome {
+        if by == other {
+            return Outcome::Refused(Code::InvalidArgument);
+        }
+        let users = if by <= other { [by, other] } else { [other, by] };
+        let row = self.edit::<ChatRow>(ChatId::direct(by, other));
+        if row.is_none() && !blocked {
+            return Outcome::Done;
+        }
+        let people = People::Direct(users, [Member::default(); 2]);
+        let row = row.get_or_insert_with(|| ChatRow::new(people, time_ms));
+        row.blocked[place_in(&users, by).expect("one of them")] = blocked;
+        Outcome::Done
     }
 
     /// Gives a message the chat's next seq. Its sender is one of the chat's, and has not sent it before.
@@ -480,6 +527,9 @@ mod tests {
         }
         row.chat.retention = Some(Retention::History { days: Some(9) });
         row.member_mut(user(2)).unwrap().covered = MessageSeq::new(190);
+        row.member_mut(user(1)).unwrap().read = MessageSeq::new(150);
+        row.member_mut(user(1)).unwrap().shown = MessageSeq::new(120);
+        row.blocked[1] = true;
         row
     }
 
@@ -493,7 +543,7 @@ mod tests {
     fn a_retry_is_known_after_the_chat_was_in_files() {
         let row = row();
         let again = ChatRow::decode(encoded(&row).into()).unwrap();
-        assert_eq!((again.chat, &again.people), (row.chat, &row.people));
+        assert_eq!((again.chat, &again.people, again.blocked), (row.chat, &row.people, row.blocked));
         assert_eq!(encoded(&again), encoded(&row));
         for (found, kept) in again.senders.iter().zip(&row.senders) {
             for seq in 1..201 {

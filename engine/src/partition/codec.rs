@@ -37,6 +37,13 @@ pub(crate) trait Put {
         self.out().extend_from_slice(user.as_bytes());
     }
 
+    /// Users, ascending.
+    fn put_users(&mut self, users: &[UserId]) {
+        debug_assert!(ascends(users), "lists of users are in order");
+        self.put_u32(u32::try_from(users.len()).expect("bounded"));
+        users.iter().for_each(|user| self.put_user(*user));
+    }
+
     fn put_chat(&mut self, chat: ChatId) {
         self.out().extend_from_slice(chat.as_bytes());
     }
@@ -55,6 +62,11 @@ impl Put for Vec<u8> {
     fn out(&mut self) -> &mut Vec<u8> {
         self
     }
+}
+
+/// Whether users are in order, each once.
+pub(crate) fn ascends(users: &[UserId]) -> bool {
+    users.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 /// Takes fields off the front of a buffer; byte fields are slices of it.
@@ -163,6 +175,13 @@ impl Take {
 
     pub(crate) fn take_user(&mut self) -> Result<UserId> {
         Ok(UserId::from_bytes(self.array()?))
+    }
+
+    /// Users that ascend.
+    pub(crate) fn take_users(&mut self) -> Result<Vec<UserId>> {
+        let count = self.take_count(16)?;
+        let users = (0..count).map(|_| self.take_user()).collect::<Result<Vec<_>>>()?;
+        if ascends(&users) { Ok(users) } else { Err(self.malformed("its users do not ascend")) }
     }
 
     pub(crate) fn take_chat(&mut self) -> Result<ChatId> {

@@ -16,6 +16,7 @@ use super::{
     keys::{new_keys_bytes_max, put_new_keys, take_new_keys},
     profile::ProfileChange,
     retention::{Retention, put_retention, take_retention},
+    roster::RosterChange,
 };
 use crate::error::{Error, Result};
 
@@ -91,6 +92,19 @@ pub enum Command {
         user: UserId,
         /// Up to here.
         seq: MessageSeq,
+        /// Whether the others are not to know.
+        hidden: bool,
+    },
+    /// Stops what two users send each other, or lets it go on: in their chat's partition.
+    BlockChat {
+        /// Who wants it.
+        by: UserId,
+        /// Whom it has blocked; not itself.
+        other: UserId,
+        /// Whether it has, from now on.
+        blocked: bool,
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
     },
     /// Appends references to the inboxes of devices, in their users' partition.
     AppendInbox(Vec<InboxAppend>),
@@ -141,6 +155,13 @@ pub enum Command {
         device: DeviceAddress,
         /// What is new.
         change: ProfileChange,
+    },
+    /// Changes whom a user knows or has blocked, or what others may know and do.
+    ChangeRoster {
+        /// By which device.
+        device: DeviceAddress,
+        /// What is new.
+        change: RosterChange,
     },
     /// Stores public keys of a device. Their signatures are good.
     PutKeys {
@@ -203,7 +224,10 @@ const EXPIRE: u8 = 11;
 const SEND_TO_GROUP: u8 = 13;
 const CHANGE_GROUP: u8 = 14;
 const ADVANCE: u8 = 15;
+const MARK_READ_HIDDEN: u8 = 16;
+const BLOCK_CHAT: u8 = 17;
 const SET_PROFILE: u8 = 23;
+const CHANGE_ROSTER: u8 = 24;
 const ADD_DEVICE: u8 = 26;
 const RENAME_DEVICE: u8 = 27;
 const REVOKE_DEVICE: u8 = 28;
@@ -231,11 +255,13 @@ impl Command {
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
             Self::SetProfile { change, .. } => 32 + change.encoded_bytes_max(),
+            Self::ChangeRoster { change, .. } => 32 + change.encoded_bytes_max(),
             Self::PutKeys { keys, .. } => 32 + new_keys_bytes_max(keys),
             Self::TakeKeys { devices, .. } => 32 + 4 * devices.len(),
             Self::ClaimHandle { .. }
             | Self::ConfirmHandle { .. }
             | Self::MarkRead { .. }
+            | Self::BlockChat { .. }
             | Self::TrimInbox { .. }
             | Self::SetRetention { .. }
             | Self::Expire { .. }
@@ -252,7 +278,9 @@ impl Command {
             Self::Send { peer: None, .. } => SEND_TO_GROUP,
             Self::ChangeGroup { .. } => CHANGE_GROUP,
             Self::Advance(_) => ADVANCE,
-            Self::MarkRead { .. } => MARK_READ,
+            Self::MarkRead { hidden: false, .. } => MARK_READ,
+            Self::MarkRead { hidden: true, .. } => MARK_READ_HIDDEN,
+            Self::BlockChat { .. } => BLOCK_CHAT,
             Self::AppendInbox(_) => APPEND_INBOX,
             Self::TrimInbox { .. } => TRIM_INBOX,
             Self::SetLastSeen(_) => SET_LAST_SEEN,
@@ -262,6 +290,7 @@ impl Command {
             Self::RenameDevice { .. } => RENAME_DEVICE,
             Self::RevokeDevice(_) => REVOKE_DEVICE,
             Self::SetProfile { .. } => SET_PROFILE,
+            Self::ChangeRoster { .. } => CHANGE_ROSTER,
             Self::PutKeys { .. } => PUT_KEYS,
             Self::TakeKeys { .. } => TAKE_KEYS,
         }
@@ -315,10 +344,16 @@ impl Command {
                     }
                 }
             }
-            Self::MarkRead { chat, user, seq } => {
+            Self::MarkRead { chat, user, seq, hidden: _ } => {
                 out.put_chat(*chat);
                 out.put_user(*user);
                 out.put_seq(*seq);
+            }
+            Self::BlockChat { by, other, blocked, time_ms } => {
+                out.put_user(*by);
+                out.put_user(*other);
+                out.put_u8(u8::from(*blocked));
+                out.put_u64(*time_ms);
             }
             Self::AppendInbox(items) => {
                 out.put_u32(u32::try_from(items.len()).expect("bounded"));
@@ -360,6 +395,10 @@ impl Command {
             }
             Self::RevokeDevice(device) => out.put_device(*device),
             Self::SetProfile { device, change } => {
+                out.put_device(*device);
+                change.put(out);
+            }
+            Self::ChangeRoster { device, change } => {
                 out.put_device(*device);
                 change.put(out);
             }
@@ -420,7 +459,18 @@ impl Command {
                 }
                 Self::Advance(items)
             }
-            MARK_READ => Self::MarkRead { chat: take.take_chat()?, user: take.take_user()?, seq: take.take_seq()? },
+            MARK_READ | MARK_READ_HIDDEN => Self::MarkRead {
+                chat: take.take_chat()?,
+                user: take.take_user()?,
+                seq: take.take_seq()?,
+                hidden: kind == MARK_READ_HIDDEN,
+            },
+            BLOCK_CHAT => Self::BlockChat {
+                by: take.take_user()?,
+                other: take.take_user()?,
+                blocked: take.take_bool()?,
+                time_ms: take.take_u64()?,
+            },
             APPEND_INBOX => {
                 let count = take.take_count(52)?;
                 let mut items = Vec::with_capacity(count);
@@ -461,6 +511,7 @@ impl Command {
             RENAME_DEVICE => Self::RenameDevice { device: take.take_device()?, name: take.take_string()? },
             REVOKE_DEVICE => Self::RevokeDevice(take.take_device()?),
             SET_PROFILE => Self::SetProfile { device: take.take_device()?, change: ProfileChange::take(take)? },
+            CHANGE_ROSTER => Self::ChangeRoster { device: take.take_device()?, change: RosterChange::take(take)? },
             PUT_KEYS => Self::PutKeys { device: take.take_device()?, keys: take_new_keys(take)? },
             TAKE_KEYS => {
                 let user = take.take_user()?;
@@ -502,132 +553,4 @@ fn count_commands(mut entry: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use columba_wire::{
-        PreKeyId,
-        keys::{IdentityKey, PreKey},
-        limits::{DEVICE_NAME_BYTES_MAX, HANDLE_BYTES_MAX},
-    };
-    use proptest::prelude::*;
-
-    use super::{
-        super::group::{Look, LookChange, Role},
-        *,
-    };
-
-    #[test]
-    fn commands_survive_the_log() {
-        let user = UserId::from_bytes([3; 16]);
-        let device = DeviceAddress { user, device: DeviceId::FIRST };
-        let chat = ChatId::from_bytes([4; 16]);
-        let (from, to) = (MessageSeq::new(1), MessageSeq::new(9));
-        let change =
-            |change| Command::ChangeGroup { chat, sender: device, client_seq: ClientSeq::new(9), time_ms: 3, change };
-        let commands = vec![
-            Command::ClaimHandle { handle: "ada".into(), user, device_key: [7; 32], time_ms: 5 },
-            Command::CreateUser {
-                user,
-                handle: "a".repeat(HANDLE_BYTES_MAX),
-                device_key: [7; 32],
-                device_name: "b".repeat(DEVICE_NAME_BYTES_MAX),
-                time_ms: 5,
-            },
-            Command::ConfirmHandle { handle: "ada".into(), user },
-            Command::Send {
-                chat,
-                peer: Some(user),
-                sender: device,
-                client_seq: ClientSeq::new(8),
-                time_ms: 1,
-                body: Bytes::from_static(b"hello"),
-            },
-            Command::Send {
-                chat,
-                peer: None,
-                sender: device,
-                client_seq: ClientSeq::new(8),
-                time_ms: 12,
-                body: Bytes::from_static(b"to all"),
-            },
-            change(GroupChange::Create {
-                look: Look { name: Bytes::from_static(b"us"), picture: Bytes::new(), announcements: true },
-                members: vec![UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16])],
-            }),
-            change(GroupChange::Add(vec![user])),
-            change(GroupChange::Remove(Vec::new())),
-            change(GroupChange::Leave { owner: None }),
-            change(GroupChange::Leave { owner: Some(user) }),
-            change(GroupChange::SetRole { user, role: Role::Owner }),
-            change(GroupChange::SetLook(LookChange::default())),
-            change(GroupChange::SetLook(LookChange {
-                name: Some(Bytes::from_static(b"you")),
-                picture: None,
-                announcements: Some(false),
-            })),
-            Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
-            Command::MarkRead { chat, user, seq: to },
-            Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]),
-            Command::TrimInbox { device, position: 77 },
-            Command::SetLastSeen(vec![(user, 6)]),
-            Command::SetRetention { chat: None, retention: Some(Retention::History { days: None }) },
-            Command::SetRetention { chat: None, retention: Some(Retention::UntilDelivered { days: 1 }) },
-            Command::SetRetention { chat: Some(chat), retention: Some(Retention::History { days: Some(36_500) }) },
-            Command::SetRetention { chat: Some(chat), retention: None },
-            Command::Expire { now_ms: u64::MAX },
-            Command::AddDevice { user, key: [8; 32], name: "c".repeat(DEVICE_NAME_BYTES_MAX), time_ms: 7 },
-            Command::RenameDevice { device, name: "d".repeat(DEVICE_NAME_BYTES_MAX) },
-            Command::RevokeDevice(device),
-            Command::SetProfile { device, change: ProfileChange::default() },
-            Command::SetProfile {
-                device,
-                change: ProfileChange {
-                    name: Some(Bytes::from_static(b"Ada")),
-                    about: None,
-                    picture: Some(Bytes::new()),
-                },
-            },
-            Command::PutKeys { device, keys: NewKeys::default() },
-            Command::PutKeys {
-                device,
-                keys: NewKeys {
-                    identity: Some(IdentityKey { key: [1; 32], signature: [2; 64] }),
-                    fallback: Some(PreKey { id: PreKeyId::new(u64::MAX), key: [3; 32], signature: [4; 64] }),
-                    one_time: vec![PreKey { id: PreKeyId::new(1), key: [5; 32], signature: [6; 64] }; 3],
-                },
-            },
-            Command::TakeKeys { user, devices: vec![DeviceId::FIRST, DeviceId::new(7).unwrap()] },
-        ];
-        let mut entry = Vec::new();
-        for command in &commands {
-            let before = entry.len();
-            command.encode_into(&mut entry);
-            assert!(entry.len() - before <= command.encoded_bytes_max());
-        }
-        assert_eq!(decode_entry(entry.into()).unwrap(), commands);
-    }
-
-    #[test]
-    fn a_retention_that_is_none_is_malformed() {
-        for (fields, why) in [
-            (vec![2, 2, 0, 0, 0, 0], "of neither a chat nor all"),
-            (vec![0, 4, 1, 0, 0, 0], "an unknown kind"),
-            (vec![0, 0, 1, 0, 0, 0], "none, with days"),
-            (vec![0, 2, 1, 0, 0, 0], "for ever, with days"),
-            (vec![0, 1, 0, 0, 0, 0], "no day"),
-            (vec![0, 3, 0x95, 0x8e, 0, 0], "more than a century"),
-            (vec![0, 3, 1, 0, 0, 0, 0], "a byte too many"),
-            (vec![1, 2, 0, 0, 0, 0], "of half a chat"),
-        ] {
-            let len = u8::try_from(fields.len()).unwrap();
-            let entry = [&[10, len, 0, 0, 0][..], &fields].concat();
-            assert!(decode_entry(entry.into()).is_err(), "{why}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn garbage_is_an_error_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode_entry(bytes.into());
-        }
-    }
-}
+mod tests;

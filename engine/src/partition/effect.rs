@@ -6,9 +6,11 @@
 //! - An effect may be lost (a crash after apply): everything that must not be lost is in the partition's rows, and the
 //!   new leader finds it there ([`super::Partition::pending_chats`]).
 
+use std::sync::Arc;
+
 use columba_wire::{ChatId, Code, DeviceAddress, DeviceId, MessageSeq, UserId, keys::KeyBundle};
 
-use super::{chat::Members, group::Marks, receipt::Member};
+use super::{chat::Members, group::Marks, receipt::Member, roster::Roster};
 pub use crate::message::{MessageKind, StoredMessage};
 
 /// The answer to one command.
@@ -62,7 +64,7 @@ pub enum Effect {
         /// In a group whose member has got more: what its members have, and what they have read.
         marks: Option<(Marks, Marks)>,
     },
-    /// A member has read further: tell the others.
+    /// A member has read further: tell its devices, and the others where they may know.
     ReadMoved {
         /// The chat.
         chat: ChatId,
@@ -72,7 +74,9 @@ pub enum Effect {
         user: UserId,
         /// How far it durably is now.
         now: Member,
-        /// In a group: what its members have, and what they have read.
+        /// Whether others may know.
+        is_shown: bool,
+        /// In a group, where they may: what its members have, and what they have read.
         marks: Option<(Marks, Marks)>,
     },
     /// A reference is in a device's inbox, now or from before.
@@ -97,6 +101,13 @@ pub enum Effect {
     UserChanged {
         /// Who has changed it.
         by: DeviceAddress,
+    },
+    /// A user's contacts, blocks or privacy settings are others now: who may know what of it may have changed.
+    RosterChanged {
+        /// Whose.
+        user: UserId,
+        /// The roster as it is now.
+        roster: Arc<Roster>,
     },
     /// A one-time key was taken, and few are left: tell the device.
     KeysLow {

@@ -24,7 +24,8 @@ use super::{
     living,
     profile::Profile,
     retention::Settings,
-    rows::{Layer, Row, file_key},
+    roster::Roster,
+    rows::{Layer, Row, RowMap, file_key},
     sharded::ShardedMap,
     user::{Handle, LastSeen, User},
 };
@@ -350,22 +351,39 @@ async fn write_messages<D: Disk>(layer: &Layer, settings: &Settings, writer: &mu
     Ok(())
 }
 
-/// In order of kinds, which is the order of keys.
+/// In order of kinds, which is the order of keys. The pattern names every field: a kind that is forgotten does not
+/// compile.
 async fn write_all_rows<D: Disk>(layer: &Layer, writer: &mut FlushWriter<D>) -> Result<()> {
-    write_rows::<User, D>(layer, writer).await?;
-    write_rows::<Handle, D>(layer, writer).await?;
-    write_rows::<Device, D>(layer, writer).await?;
-    write_rows::<LastSeen, D>(layer, writer).await?;
-    write_rows::<Profile, D>(layer, writer).await?;
-    write_rows::<DeviceKeys, D>(layer, writer).await?;
-    write_rows::<ChatRow, D>(layer, writer).await?;
-    write_rows::<Pending, D>(layer, writer).await?;
-    write_rows::<Inbox, D>(layer, writer).await?;
-    write_rows::<InboxChat, D>(layer, writer).await
+    let Layer {
+        users,
+        handles,
+        devices,
+        last_seen,
+        profiles,
+        rosters,
+        device_keys,
+        chats,
+        pending,
+        inboxes,
+        inbox_chats,
+        messages: _,
+        inbox_entries: _,
+        variable_bytes: _,
+    } = layer;
+    write_rows::<User, D>(users, writer).await?;
+    write_rows::<Handle, D>(handles, writer).await?;
+    write_rows::<Device, D>(devices, writer).await?;
+    write_rows::<LastSeen, D>(last_seen, writer).await?;
+    write_rows::<Profile, D>(profiles, writer).await?;
+    write_rows::<Roster, D>(rosters, writer).await?;
+    write_rows::<DeviceKeys, D>(device_keys, writer).await?;
+    write_rows::<ChatRow, D>(chats, writer).await?;
+    write_rows::<Pending, D>(pending, writer).await?;
+    write_rows::<Inbox, D>(inboxes, writer).await?;
+    write_rows::<InboxChat, D>(inbox_chats, writer).await
 }
 
-async fn write_rows<R: Row, D: Disk>(layer: &Layer, writer: &mut FlushWriter<D>) -> Result<()> {
-    let map = R::map(layer);
+async fn write_rows<R: Row, D: Disk>(map: &RowMap<R>, writer: &mut FlushWriter<D>) -> Result<()> {
     if map.len() == 0 {
         return Ok(());
     }

@@ -25,7 +25,7 @@ use columba_wire::{
 use super::{
     State,
     chat::{ChatRow, NewMessage, People},
-    codec::{Put as _, Take, VARINT_BYTES_MAX},
+    codec::{self, Put as _, Take, VARINT_BYTES_MAX},
     effect::{Effects, Outcome},
     receipt::{Member, put_member, take_member},
     rows::Row as _,
@@ -155,10 +155,10 @@ impl GroupChange {
                 fits(&look.name, GROUP_NAME_BYTES_MAX)
                     && fits(&look.picture, GROUP_PICTURE_BYTES_MAX)
                     && members.len() < GROUP_MEMBERS_MAX
-                    && ascends(members)
+                    && codec::ascends(members)
             }
-            Self::Add(users) => !users.is_empty() && users.len() <= GROUP_MEMBERS_MAX && ascends(users),
-            Self::Remove(users) => !users.is_empty() && users.len() <= GROUP_REMOVED_MAX && ascends(users),
+            Self::Add(users) => !users.is_empty() && users.len() <= GROUP_MEMBERS_MAX && codec::ascends(users),
+            Self::Remove(users) => !users.is_empty() && users.len() <= GROUP_REMOVED_MAX && codec::ascends(users),
             Self::Leave { owner } => owner.is_none(),
             Self::SetRole { .. } => true,
             Self::SetLook(look) => {
@@ -211,15 +211,15 @@ impl GroupChange {
             Self::Create { look, members } => {
                 out.put_u8(CREATE);
                 put_look(look, out);
-                put_users(members, out);
+                out.put_users(members);
             }
             Self::Add(users) => {
                 out.put_u8(ADD);
-                put_users(users, out);
+                out.put_users(users);
             }
             Self::Remove(users) => {
                 out.put_u8(REMOVE);
-                put_users(users, out);
+                out.put_users(users);
             }
             Self::Leave { owner } => {
                 out.put_u8(LEAVE);
@@ -243,9 +243,9 @@ impl GroupChange {
 
     pub(super) fn take(take: &mut Take) -> Result<Self> {
         Ok(match take.take_u8()? {
-            CREATE => Self::Create { look: take_look(take)?, members: take_users(take)? },
-            ADD => Self::Add(take_users(take)?),
-            REMOVE => Self::Remove(take_users(take)?),
+            CREATE => Self::Create { look: take_look(take)?, members: take.take_users()? },
+            ADD => Self::Add(take.take_users()?),
+            REMOVE => Self::Remove(take.take_users()?),
             LEAVE => Self::Leave { owner: if take.take_bool()? { Some(take.take_user()?) } else { None } },
             SET_ROLE => {
                 let (user, number) = (take.take_user()?, take.take_u8()?);
@@ -265,21 +265,6 @@ impl GroupChange {
             _ => return Err(take.malformed("its kind is unknown")),
         })
     }
-}
-
-fn ascends(users: &[UserId]) -> bool {
-    users.windows(2).all(|pair| pair[0] < pair[1])
-}
-
-fn put_users(users: &[UserId], out: &mut Vec<u8>) {
-    out.put_u32(u32::try_from(users.len()).expect("bounded"));
-    users.iter().for_each(|user| out.put_user(*user));
-}
-
-fn take_users(take: &mut Take) -> Result<Vec<UserId>> {
-    let count = take.take_count(16)?;
-    let users = (0..count).map(|_| take.take_user()).collect::<Result<Vec<_>>>()?;
-    if ascends(&users) { Ok(users) } else { Err(take.malformed("its users do not ascend")) }
 }
 
 fn put_look(look: &Look, out: &mut Vec<u8>) {
@@ -354,7 +339,7 @@ impl Group {
         let mut seats = self.seats.to_vec();
         for user in users {
             let at = seq.prev();
-            let begin = Member { covered: at, delivered: at, read: at, everywhere: at };
+            let begin = Member { covered: at, delivered: at, read: at, shown: at, everywhere: at };
             match seats.binary_search_by_key(user, |seat| seat.user) {
                 Ok(place) => {
                     seats[place] = Seat { role, from: seq, until: MessageSeq::MAX, ..seats[place] };

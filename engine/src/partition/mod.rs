@@ -12,10 +12,12 @@
 //! | [`retention`] | how long messages are kept, which are dead |
 //! | [`user`] | users, handles, last seen |
 //! | [`device`] | devices of a user |
-//! | [`profile`], [`keys`] | what users tell about themselves; the key directory |
+//! | [`profile`], [`roster`] | what users tell about themselves; contacts, blocks, privacy |
+//! | [`keys`] | the key directory |
 //! | `rows`, `messages`, `codec`, `bits` | typed rows in layers; message runs; byte forms |
 //! | `sharded` | the hash map under all of them |
 //! | `store` | loading and reading: the state over its tree |
+//! | `hash` | one number of everything, to compare replicas by |
 //! | `flush` | flush, compaction, what stays in memory |
 //! | `living` | what merges ask of the state |
 //!
@@ -37,6 +39,7 @@ pub mod device;
 pub mod effect;
 mod flush;
 pub mod group;
+mod hash;
 pub mod inbox;
 pub mod keys;
 mod living;
@@ -44,6 +47,7 @@ mod messages;
 pub mod profile;
 pub mod receipt;
 pub mod retention;
+pub mod roster;
 pub(crate) mod rows;
 mod sharded;
 mod store;
@@ -51,7 +55,7 @@ pub mod user;
 
 use std::sync::Arc;
 
-use columba_wire::{DeviceAddress, UserId};
+use columba_wire::{ChatId, DeviceAddress, UserId};
 
 use self::{
     chat::{ChatRow, SendFields},
@@ -62,6 +66,7 @@ use self::{
     inbox::{Inbox, InboxChat},
     profile::Profile,
     retention::Settings,
+    roster::Roster,
     rows::{Layer, Row},
     user::{Handle, HandleKey, LastSeen, User},
 };
@@ -166,7 +171,8 @@ impl State {
                 self.apply_change_group(ChangeFields { chat, sender, client_seq, time_ms, change }, effects)
             }
             Command::Advance(items) => self.apply_advance(&items, effects),
-            Command::MarkRead { chat, user, seq } => self.apply_mark_read(chat, user, seq, effects),
+            Command::MarkRead { chat, user, seq, hidden } => self.apply_mark_read(chat, user, seq, hidden, effects),
+            Command::BlockChat { by, other, blocked, time_ms } => self.apply_block_chat(by, other, blocked, time_ms),
             Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
             Command::TrimInbox { device, position } => self.apply_trim_inbox(device, position),
             Command::SetLastSeen(items) => self.apply_last_seen(&items),
@@ -178,6 +184,7 @@ impl State {
             Command::RenameDevice { device, name } => self.apply_rename_device(device, name),
             Command::RevokeDevice(device) => self.apply_revoke_device(device, effects),
             Command::SetProfile { device, change } => self.apply_set_profile(device, change, effects),
+            Command::ChangeRoster { device, change } => self.apply_change_roster(device, &change, effects),
             Command::PutKeys { device, keys } => self.apply_put_keys(device, keys),
             Command::TakeKeys { user, devices } => self.apply_take_keys(user, &devices, effects),
         }
@@ -211,6 +218,9 @@ impl State {
             | Command::ChangeGroup { chat, .. }
             | Command::MarkRead { chat, .. }
             | Command::SetRetention { chat: Some(chat), .. } => self.want::<ChatRow>(*chat, RowKey::Chat, missing),
+            Command::BlockChat { by, other, .. } => {
+                self.want::<ChatRow>(ChatId::direct(*by, *other), RowKey::Chat, missing);
+            }
             Command::Advance(items) => {
                 for item in items {
                     self.want::<ChatRow>(item.chat, RowKey::Chat, missing);
@@ -246,6 +256,10 @@ impl State {
                 self.want::<User>(device.user, RowKey::User, missing);
                 self.want::<Profile>(device.user, RowKey::Profile, missing);
             }
+            Command::ChangeRoster { device, .. } => {
+                self.want::<User>(device.user, RowKey::User, missing);
+                self.want::<Roster>(device.user, RowKey::Roster, missing);
+            }
             Command::PutKeys { device, .. } => self.want_keys(device.user, &[device.device], missing),
             Command::TakeKeys { user, devices } => self.want_keys(*user, devices, missing),
             Command::SetRetention { chat: None, .. } | Command::Expire { .. } => {}
@@ -267,10 +281,11 @@ enum RowKey {
     Device(DeviceAddress),
     LastSeen(UserId),
     Profile(UserId),
+    Roster(UserId),
     DeviceKeys(DeviceAddress),
-    Chat(columba_wire::ChatId),
+    Chat(ChatId),
     Inbox(DeviceAddress),
-    InboxChat((DeviceAddress, columba_wire::ChatId)),
+    InboxChat((DeviceAddress, ChatId)),
 }
 
 /// Counters of a partition's state, for metrics and tests.

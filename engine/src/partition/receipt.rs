@@ -1,8 +1,9 @@
-//! Members of chats: fan-out cursor, delivered, everywhere and read watermarks. All four only grow. They are a part of
-//! their chat's row.
+//! Members of chats: fan-out cursor, delivered, everywhere and read watermarks. All of them only grow. They are a part
+//! of their chat's row.
 //!
 //! Invariants
-//! - `covered`, `delivered` and `read` are at most the chat's `last_seq`; `everywhere` is at most `covered`.
+//! - `covered`, `delivered` and `read` are at most the chat's `last_seq`; `everywhere` is at most `covered`, and
+//!   `shown` at most `read`.
 
 use columba_wire::{ChatId, Code, MessageSeq, UserId};
 
@@ -28,25 +29,24 @@ pub struct Member {
     pub delivered: MessageSeq,
     /// The user has read up to here.
     pub read: MessageSeq,
+    /// What others may know of that: in a 1:1 chat a user may hide it.
+    pub shown: MessageSeq,
     /// Every device has acknowledged, or sent itself, everything up to here.
     pub everywhere: MessageSeq,
 }
 
-/// Appends a member, in a chat's row.
+/// Appends a member, in a chat's row, but for `shown`.
 pub(super) fn put_member(member: &Member, out: &mut Vec<u8>) {
     for seq in [member.covered, member.delivered, member.read, member.everywhere] {
         out.put_varint(seq.get());
     }
 }
 
-/// Takes a member off a chat's row.
+/// Takes a member off a chat's row. What it has read is shown, where nothing else is said.
 pub(super) fn take_member(take: &mut Take) -> Result<Member> {
-    Ok(Member {
-        covered: take.take_short_seq()?,
-        delivered: take.take_short_seq()?,
-        read: take.take_short_seq()?,
-        everywhere: take.take_short_seq()?,
-    })
+    let (covered, delivered) = (take.take_short_seq()?, take.take_short_seq()?);
+    let (read, everywhere) = (take.take_short_seq()?, take.take_short_seq()?);
+    Ok(Member { covered, delivered, read, shown: read, everywhere })
 }
 
 impl State {
@@ -81,7 +81,7 @@ impl State {
             member.delivered = member.delivered.max(item.delivered.min(last));
             member.everywhere = member.everywhere.max(item.everywhere.min(member.covered));
             if planted::is(Planted::ReadLost) {
-                member.read = MessageSeq::ZERO;
+                (member.read, member.shown) = (MessageSeq::ZERO, MessageSeq::ZERO);
             }
             let (members, now) = (members.clone(), *member);
             effects.effects.push(Effect::Advanced { chat, members, user: item.user, now, marks: None });
@@ -102,23 +102,28 @@ impl State {
         chat: ChatId,
         user: UserId,
         seq: MessageSeq,
+        hidden: bool,
         effects: &mut Effects,
     ) -> Outcome {
         let known = self.get::<ChatRow>(&chat);
-        let Some((last_seq, member)) = known.and_then(|row| {
+        let Some((last_seq, hides, member)) = known.and_then(|row| {
             row.first_of(user)?;
-            Some((row.chat.last_seq, row.member(user)?))
+            // A group cannot say that all have read where some hide it.
+            let hides = row.group().is_none() && (hidden || row.is_blocked());
+            Some((row.chat.last_seq, hides, row.member(user)?))
         }) else {
             return Outcome::Refused(Code::UnknownChat);
         };
-        let read = seq.min(last_seq);
-        if read > member.read {
+        let read = seq.min(last_seq).max(member.read);
+        let shown = if hides { member.shown } else { read };
+        if (read, shown) != (member.read, member.shown) {
             let row = self.edit::<ChatRow>(chat).as_mut().expect("it is there");
             let member = row.member_mut(user).expect("the user is a member");
-            member.read = read;
+            let is_shown = shown > member.shown;
+            (member.read, member.shown) = (read, shown);
             let now = *member;
-            let (members, marks) = (row.members(), marks(row));
-            effects.effects.push(Effect::ReadMoved { chat, members, user, now, marks });
+            let (members, marks) = (row.members(), if is_shown { marks(row) } else { None });
+            effects.effects.push(Effect::ReadMoved { chat, members, user, now, is_shown, marks });
         }
         Outcome::Done
     }
@@ -127,5 +132,5 @@ impl State {
 /// What the members of a group have and have read.
 fn marks(row: &ChatRow) -> Option<(Marks, Marks)> {
     let group = row.group()?;
-    Some((group.marks(|member| member.delivered), group.marks(|member| member.read)))
+    Some((group.marks(|member| member.delivered), group.marks(|member| member.shown)))
 }

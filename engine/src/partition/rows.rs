@@ -10,6 +10,7 @@
 //! | 0x32 | user 16, device 4 | [`super::device::Device`] |
 //! | 0x33 | user 16 | [`super::user::LastSeen`] |
 //! | 0x34 | user 16 | [`super::profile::Profile`] |
+//! | 0x35 | user 16 | [`super::roster::Roster`] |
 //! | 0x39 | user 16, device 4 | [`super::keys::DeviceKeys`] |
 //! | 0x40 | chat 16 | [`super::chat::Chat`], with its members and senders |
 //! | 0x43 | chat 16 | [`super::chat::Pending`] |
@@ -33,6 +34,7 @@ use super::{
     keys::DeviceKeys,
     messages::Messages,
     profile::Profile,
+    roster::Roster,
     sharded::ShardedMap,
     user::{Handle, LastSeen, User},
 };
@@ -84,13 +86,14 @@ pub(crate) struct Layer {
     pub(crate) devices: RowMap<Device>,
     pub(crate) last_seen: RowMap<LastSeen>,
     pub(crate) profiles: RowMap<Profile>,
+    pub(crate) rosters: RowMap<Roster>,
     pub(crate) device_keys: RowMap<DeviceKeys>,
     pub(crate) chats: RowMap<ChatRow>,
     pub(crate) pending: RowMap<Pending>,
     pub(crate) inboxes: RowMap<Inbox>,
     pub(crate) inbox_chats: RowMap<InboxChat>,
     /// The sum of the rows' [`Row::variable_bytes`].
-    variable_bytes: usize,
+    pub(super) variable_bytes: usize,
 }
 
 impl Layer {
@@ -101,6 +104,7 @@ impl Layer {
             + self.devices.len()
             + self.last_seen.len()
             + self.profiles.len()
+            + self.rosters.len()
             + self.device_keys.len()
             + self.chats.len()
             + self.pending.len()
@@ -118,6 +122,7 @@ impl Layer {
             + flat_bytes::<Device>(self)
             + flat_bytes::<LastSeen>(self)
             + flat_bytes::<Profile>(self)
+            + flat_bytes::<Roster>(self)
             + flat_bytes::<DeviceKeys>(self)
             + flat_bytes::<ChatRow>(self)
             + flat_bytes::<Pending>(self)
@@ -153,18 +158,35 @@ impl Layer {
 
     /// Takes over a newer layer: its rows replace those of the same key.
     pub(crate) fn absorb(&mut self, newer: Self) {
-        self.messages.absorb(newer.messages);
-        self.inbox_entries.absorb(newer.inbox_entries);
-        self.absorb_rows::<User>(newer.users);
-        self.absorb_rows::<Handle>(newer.handles);
-        self.absorb_rows::<Device>(newer.devices);
-        self.absorb_rows::<LastSeen>(newer.last_seen);
-        self.absorb_rows::<Profile>(newer.profiles);
-        self.absorb_rows::<DeviceKeys>(newer.device_keys);
-        self.absorb_rows::<ChatRow>(newer.chats);
-        self.absorb_rows::<Pending>(newer.pending);
-        self.absorb_rows::<Inbox>(newer.inboxes);
-        self.absorb_rows::<InboxChat>(newer.inbox_chats);
+        let Self {
+            messages,
+            inbox_entries,
+            users,
+            handles,
+            devices,
+            last_seen,
+            profiles,
+            rosters,
+            device_keys,
+            chats,
+            pending,
+            inboxes,
+            inbox_chats,
+            variable_bytes: _,
+        } = newer;
+        self.messages.absorb(messages);
+        self.inbox_entries.absorb(inbox_entries);
+        self.absorb_rows::<User>(users);
+        self.absorb_rows::<Handle>(handles);
+        self.absorb_rows::<Device>(devices);
+        self.absorb_rows::<LastSeen>(last_seen);
+        self.absorb_rows::<Profile>(profiles);
+        self.absorb_rows::<Roster>(rosters);
+        self.absorb_rows::<DeviceKeys>(device_keys);
+        self.absorb_rows::<ChatRow>(chats);
+        self.absorb_rows::<Pending>(pending);
+        self.absorb_rows::<Inbox>(inboxes);
+        self.absorb_rows::<InboxChat>(inbox_chats);
     }
 
     fn absorb_rows<R: Row>(&mut self, newer: RowMap<R>) {
@@ -207,6 +229,7 @@ pub fn decode_row(key: &[u8], value: Bytes) -> Result<DecodedRow> {
         Device::KIND => of::<Device>(value),
         LastSeen::KIND => of::<LastSeen>(value),
         Profile::KIND => of::<Profile>(value),
+        Roster::KIND => of::<Roster>(value),
         DeviceKeys::KIND => of::<DeviceKeys>(value),
         ChatRow::KIND => of::<ChatRow>(value),
         Pending::KIND => of::<Pending>(value),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use columba_wire::{ChatId, DeviceAddress, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
 use futures_util::future::{join, try_join_all};
 
 use super::{
@@ -21,11 +21,12 @@ use super::{
     device::Device,
     effect::{Effects, StoredMessage},
     group::Role,
-    inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, encode_entry, entry_key, parse_entry_key},
+    inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, entry_key},
     keys::DeviceKeys,
     profile::Profile,
     receipt::Member,
     retention::Settings,
+    roster::Roster,
     rows::{Layer, Row, file_key},
     user::{Handle, HandleKey, LastSeen, User},
 };
@@ -512,6 +513,22 @@ impl<D: Disk> Partition<D> {
         self.load::<Profile>(user).await
     }
 
+    /// What a user's roster says, by a look at it where it ever changed something; else at an empty one.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn roster<T>(&self, user: UserId, look: impl Fn(&Roster) -> T) -> Result<T> {
+        self.look::<Roster, _>(user, |row| row.map_or_else(|| look(&Roster::default()), &look)).await
+    }
+
+    /// Whether a device's send is stored, or may be: a retry changes nothing.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn knows_send(&self, chat: ChatId, sender: DeviceAddress, client_seq: ClientSeq) -> Result<bool> {
+        self.look::<ChatRow, _>(chat, |row| row.is_some_and(|row| row.sent_before(sender, client_seq).is_some())).await
+    }
+
     /// The keys of a device, where it ever stored some.
     ///
     /// # Errors
@@ -549,63 +566,6 @@ impl<D: Disk> Partition<D> {
         Ok(pending.into_iter().filter_map(|(chat, pending)| pending.then_some(chat)).collect())
     }
 
-    /// A stable hash over settings and all rows that are not dead: equal on replicas with equal applied index, whatever
-    /// their files still hold. Reads all files.
-    ///
-    /// # Errors
-    /// Damage, `Io`.
-    pub async fn state_hash(&self) -> Result<u64> {
-        let mut rows: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
-        {
-            let state = self.inner.state.borrow();
-            for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
-                collect_rows(layer, &mut rows);
-            }
-        }
-        for (class, start, end) in [(Class::Inbox, 0x20, 0x21), (Class::State, 0x30, 0xff)] {
-            let range = ScanRange { start: vec![start], end: vec![end] };
-            for (key, value) in self.inner.tree.scan(class, &range, usize::MAX, usize::MAX).await? {
-                rows.entry(key.to_vec()).or_insert_with(|| Some(value.to_vec()));
-            }
-        }
-        let mut hash = Fnv::default();
-        hash.mix(&self.settings().encode());
-        let is_alive = |key: &[u8]| {
-            parse_entry_key(key).is_none_or(|(device, position)| {
-                let head = rows.get(&file_key::<Inbox>(&device)).and_then(Option::as_ref);
-                let head = head.and_then(|row| Inbox::decode(Bytes::copy_from_slice(row)).ok());
-                position > head.map_or(0, |inbox| inbox.head)
-            })
-        };
-        for (key, value) in rows.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
-            if !is_alive(key) {
-                continue;
-            }
-            hash.mix(key);
-            hash.mix(value);
-            if key[0] != ChatRow::KIND {
-                continue;
-            }
-            let chat = ChatId::from_bytes(key[1..].try_into().expect("a chat's key is its id"));
-            let last = ChatRow::decode(Bytes::copy_from_slice(value))?.chat.last_seq;
-            let mut next = MessageSeq::new(1);
-            while next <= last {
-                let page = self.messages(chat, next, last, HASH_PAGE_BYTES).await?;
-                for message in &page.messages {
-                    hash.mix(&message.seq.get().to_le_bytes());
-                    hash.mix(message.sender.user.as_bytes());
-                    hash.mix(&message.kind.with_device(message.sender.device).to_le_bytes());
-                    hash.mix(&message.client_seq.get().to_le_bytes());
-                    hash.mix(&message.time_ms.to_le_bytes());
-                    hash.mix(&message.body);
-                }
-                assert!(page.next > next, "chat {chat}: message {next} of {last} is missing");
-                next = page.next;
-            }
-        }
-        Ok(hash.0)
-    }
-
     async fn load_key(&self, key: RowKey) -> Result<()> {
         match key {
             RowKey::User(key) => self.look::<User, _>(key, |_| ()).await,
@@ -613,6 +573,7 @@ impl<D: Disk> Partition<D> {
             RowKey::Device(key) => self.look::<Device, _>(key, |_| ()).await,
             RowKey::LastSeen(key) => self.look::<LastSeen, _>(key, |_| ()).await,
             RowKey::Profile(key) => self.look::<Profile, _>(key, |_| ()).await,
+            RowKey::Roster(key) => self.look::<Roster, _>(key, |_| ()).await,
             RowKey::DeviceKeys(key) => self.look::<DeviceKeys, _>(key, |_| ()).await,
             RowKey::Chat(key) => self.look::<ChatRow, _>(key, |_| ()).await,
             RowKey::Inbox(key) => self.look::<Inbox, _>(key, |_| ()).await,
@@ -644,50 +605,4 @@ impl<D: Disk> Partition<D> {
             }
         }
     }
-}
-
-/// Bytes of messages that a hash takes at a time.
-const HASH_PAGE_BYTES: usize = 1024 * 1024;
-
-/// FNV-1a, 64 bits.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn mix(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-}
-
-/// The rows of a layer as in files, but for messages.
-fn collect_rows(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
-    fn of<R: Row>(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
-        rows.extend(R::map(layer).iter().map(|(key, row)| {
-            let value = row.as_ref().map(|row| {
-                let mut out = Vec::new();
-                row.encode(&mut out);
-                out
-            });
-            (file_key::<R>(key), value)
-        }));
-    }
-    let entries = layer.inbox_entries.runs().iter().flat_map(|(device, run)| run.iter().map(|entry| (*device, entry)));
-    rows.extend(entries.map(|(device, entry)| (entry_key(device, entry.position), Some(encode_entry(entry)))));
-    of::<User>(layer, rows);
-    of::<Handle>(layer, rows);
-    of::<Device>(layer, rows);
-    of::<LastSeen>(layer, rows);
-    of::<Profile>(layer, rows);
-    of::<DeviceKeys>(layer, rows);
-    of::<ChatRow>(layer, rows);
-    of::<Pending>(layer, rows);
-    of::<Inbox>(layer, rows);
-    of::<InboxChat>(layer, rows);
 }

@@ -19,6 +19,7 @@ use columba_engine::{
         group::{GroupChange, Look, LookChange, Role},
         profile::ProfileChange,
         retention::Retention,
+        roster::RosterChange,
     },
     table::{
         columns::MessageBlockBuilder,
@@ -33,7 +34,7 @@ use columba_engine::{
 
 use columba_fuzz::{MESSAGE_BLOCK_PLACE, row_key_bytes};
 use columba_wire::{
-    ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, PreKeyId, UserId,
+    Audience, ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, PreKeyId, PrivacyChange, UserId,
     keys::{IdentityKey, NewKeys, PreKey},
 };
 
@@ -143,6 +144,8 @@ async fn rows() -> Result<Vec<Seed>> {
         Command::RevokeDevice(devices[0]),
         Command::SetLastSeen(vec![(users[0], 6)]),
         Command::SetProfile { device: devices[0], change: profile() },
+        Command::ChangeRoster { device: devices[0], change: privacy() },
+        Command::ChangeRoster { device: devices[0], change: RosterChange::Block { user: users[1], blocked: true } },
         Command::PutKeys { device: devices[0], keys: keys() },
         Command::AppendInbox(vec![InboxAppend { device: devices[1], chat, from: MessageSeq::new(1), to: seq }]),
     ];
@@ -206,7 +209,7 @@ fn entries() -> Vec<Seed> {
         Command::ConfirmHandle { handle, user },
         Command::Send { chat, peer: Some(user), sender: device, client_seq: ClientSeq::new(8), time_ms, body },
         Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
-        Command::MarkRead { chat, user, seq: to },
+        Command::MarkRead { chat, user, seq: to, hidden: false },
         Command::AppendInbox(vec![InboxAppend { device, chat, from, to }; 2]),
         Command::TrimInbox { device, position: 77 },
         Command::SetLastSeen(vec![(user, time_ms)]),
@@ -217,6 +220,11 @@ fn entries() -> Vec<Seed> {
         Command::RenameDevice { device, name: "old laptop".to_owned() },
         Command::RevokeDevice(device),
         Command::SetProfile { device, change: profile() },
+        Command::ChangeRoster { device, change: privacy() },
+        Command::ChangeRoster { device, change: RosterChange::Contacts { add: vec![user], remove: vec![user] } },
+        Command::ChangeRoster { device, change: RosterChange::Block { user, blocked: true } },
+        Command::BlockChat { by: user, other: UserId::from_bytes([9; 16]), blocked: true, time_ms: 7 },
+        Command::MarkRead { chat, user, seq: to, hidden: true },
         Command::PutKeys { device, keys: keys() },
         Command::TakeKeys { user, devices: vec![DeviceId::FIRST; 2] },
     ];
@@ -264,6 +272,15 @@ fn changes() -> Vec<GroupChange> {
 fn profile() -> ProfileChange {
     let (name, about) = (Bytes::from_static(b"Ada"), Bytes::from_static(b"counts"));
     ProfileChange { name: Some(name), about: Some(about), picture: None }
+}
+
+fn privacy() -> RosterChange {
+    RosterChange::Privacy(PrivacyChange {
+        last_seen: Some(Audience::Contacts),
+        online: None,
+        groups: Some(Audience::Nobody),
+        read_receipts_off: Some(true),
+    })
 }
 
 fn keys() -> NewKeys {

@@ -10,8 +10,11 @@
 //! | [`groups::members_get_what_is_for_them`] | a member has what was written while it was in, and nothing else |
 //! | [`groups::receipts_of_groups_are_true`] | what all are said to have they have |
 //! | [`groups::reads_are_kept`] | what is read stays read |
+//! | [`blocks::who_is_blocked_sends_nothing`] | nothing new is stored between two users while there is a block |
+//! | [`blocks::only_who_is_blocked_is_refused`] | without one nothing is refused |
 //! | [`clients_saw_nothing_odd`] | no answer contradicted an earlier one |
 
+pub mod blocks;
 pub mod groups;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +34,8 @@ pub fn all(clients: &[Client]) -> Vec<String> {
     broken.extend(groups::members_get_what_is_for_them(clients));
     broken.extend(groups::receipts_of_groups_are_true(clients));
     broken.extend(groups::reads_are_kept(clients));
+    broken.extend(blocks::who_is_blocked_sends_nothing(clients));
+    broken.extend(blocks::only_who_is_blocked_is_refused(clients));
     broken
 }
 
@@ -38,12 +43,17 @@ fn user_of(client: &Client) -> Option<UserId> {
     client.address.map(|address| address.user)
 }
 
+/// The number of a message, by its body.
+fn number_of(body: &[u8]) -> Option<u64> {
+    core::str::from_utf8(body).ok().and_then(|text| text.split(':').nth(1)?.parse().ok())
+}
+
 /// Whether the node owes a message to a device: one that was linked is owed what was written after that.
 fn is_owed(client: &Client, body: &[u8]) -> bool {
     let Some(link) = &client.link else {
         return true;
     };
-    let number = core::str::from_utf8(body).ok().and_then(|text| text.split(':').nth(1)?.parse::<u64>().ok());
+    let number = number_of(body);
     client.is_owed() && link.since.is_some_and(|since| number.is_some_and(|number| number > since))
 }
 

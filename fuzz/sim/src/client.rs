@@ -5,6 +5,7 @@
 //! survives the node's crashes: it is another machine. A second device of a user asks for a link code instead of
 //! registering.
 
+mod blocks;
 mod groups;
 mod keys;
 
@@ -22,7 +23,11 @@ use columba_wire::{
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use self::groups::What;
-pub use self::{groups::Groups, keys::Keys};
+pub use self::{
+    blocks::{Block, Blocks, Refused},
+    groups::Groups,
+    keys::Keys,
+};
 use crate::world::{SimSession, World};
 
 /// A message that the node has acknowledged, as the sender remembers it.
@@ -38,6 +43,8 @@ pub struct Acknowledged {
     pub client_seq: u64,
     /// Its body.
     pub body: Bytes,
+    /// How many messages there were then.
+    pub at: u64,
 }
 
 /// What a device has received of a chat, in order, duplicates dropped.
@@ -94,6 +101,10 @@ pub struct Client {
     pub keys: Keys,
     /// What it knows of groups.
     pub groups: Groups,
+    /// Whom it blocks, and what others' blocks have refused.
+    pub blocks: Blocks,
+    /// How many messages there are: its clock.
+    pub now: u64,
 }
 
 /// A device that is linked to a user.
@@ -150,6 +161,8 @@ impl Client {
             is_synced: false,
             keys: Keys::default(),
             groups: Groups::default(),
+            blocks: Blocks::default(),
+            now: 0,
             link: None,
             revoked_others: Vec::new(),
         }
@@ -224,6 +237,7 @@ impl Client {
             send.sent = false;
         }
         self.forget_reads();
+        self.blocks.forget_asked();
     }
 
     /// Wants a message sent: now if it can, else after the next login.
@@ -357,6 +371,7 @@ impl Client {
                 }
                 self.stage = Stage::Open;
                 self.send_unsent();
+                self.ask_block();
             }
             Kind::Sent(sent) => self.handle_sent(&sent),
             Kind::Deliver(deliver) => self.handle_deliver(deliver),
@@ -369,6 +384,7 @@ impl Client {
             Kind::Goaway(_) => {}
             Kind::Done(_) if request_id >= groups::READ => self.handle_read_done(request_id),
             Kind::Receipts(receipts) => self.handle_receipts(&receipts),
+            Kind::Done(_) if request_id == blocks::BLOCK => self.handle_block_done(),
             Kind::Done(_) => {
                 let revoked = request_id.checked_sub(REVOKE).and_then(|device| u32::try_from(device).ok());
                 self.revoked_others.extend(revoked);
@@ -383,6 +399,7 @@ impl Client {
             | Kind::Presence(_)
             | Kind::User(_)
             | Kind::Account(_)
+            | Kind::Contacts(_)
             | Kind::KeysLow(_) => {}
         }
     }
@@ -454,7 +471,8 @@ impl Client {
                 self.groups.known.insert(chat);
             }
             let (seq, client_seq, body) = (sent.seq, sent.client_seq, send.what.body());
-            self.acknowledged.push(Acknowledged { to, chat, seq, client_seq, body });
+            let at = self.now;
+            self.acknowledged.push(Acknowledged { to, chat, seq, client_seq, body, at });
         }
         self.send_unsent();
     }
@@ -498,6 +516,12 @@ impl Client {
         if request_id == keys::PUT && self.stage == Stage::Open {
             return self.handle_upload_refused(code);
         }
+        if request_id == blocks::BLOCK && self.stage == Stage::Open {
+            if !code.is_retryable() {
+                self.broken.push(format!("{}: a block was refused: {code}", self.handle));
+            }
+            return self.blocks.forget_asked();
+        }
         if request_id >= groups::READ {
             // Of a group that the user is not in any more; or it was not done, and nobody relies on it.
             return;
@@ -511,6 +535,13 @@ impl Client {
             if is_of_group && REFUSALS.contains(&code) {
                 let refused = self.unanswered.remove(at.unwrap_or_default()).expect("it was just found");
                 self.groups.refused.push(refused.what.body());
+                return self.send_unsent();
+            }
+            if let (Some(at), Code::NotAllowed) = (at, code) {
+                let refused = self.unanswered.remove(at).expect("it was just found");
+                if let What::ToUser(to, body) = refused.what {
+                    self.blocks.refused.push(Refused { to, body, at: self.now });
+                }
                 return self.send_unsent();
             }
             if !code.is_retryable() && !forgotten {
@@ -539,5 +570,6 @@ impl Client {
     /// Tries what was refused once more.
     pub fn retry(&mut self) {
         self.send_unsent();
+        self.ask_block();
     }
 }

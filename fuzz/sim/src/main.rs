@@ -92,7 +92,7 @@ fn crash_points() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 11] {
+fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 12] {
     [
         ("crashes", sum.crashes),
         ("failed writes and syncs", sum.failures),
@@ -101,6 +101,7 @@ fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 11] {
         ("refusals for lack of space", sum.no_space),
         ("inbox entries", sum.inbox_entries),
         ("changes of groups received", sum.group_changes),
+        ("sends that a block refused", sum.blocked),
         ("recognised retries", sum.duplicates),
         ("sectors lost", sum.disk.sectors_lost),
         ("sectors kept", sum.disk.sectors_kept),
@@ -118,6 +119,7 @@ fn add(sum: &mut run::Coverage, one: &run::Coverage) {
     sum.no_space += one.no_space;
     sum.inbox_entries += one.inbox_entries;
     sum.group_changes += one.group_changes;
+    sum.blocked += one.blocked;
     sum.duplicates += one.duplicates;
     sum.virtual_ms += one.virtual_ms;
     sum.disk.write_errors += one.disk.write_errors;

@@ -49,6 +49,8 @@ pub struct Coverage {
     pub duplicates: u64,
     /// One-time keys given to clients.
     pub keys: u64,
+    /// Messages that somebody's block refused.
+    pub blocked: u64,
     /// Changes of groups that clients received.
     pub group_changes: u64,
     /// What the disk did.
@@ -74,6 +76,7 @@ const LIVENESS: Duration = Duration::from_secs(120);
 /// What sets the generators of parts of a workload apart.
 const KEYS: u64 = 0x6b65_7973;
 const GROUPS: u64 = 0x6772_6f75_7073;
+const BLOCKS: u64 = 0x626c_6f63_6b73;
 /// Groups in one simulation.
 const GROUPS_MAX: usize = 4;
 
@@ -86,6 +89,9 @@ struct Simulation {
     /// The same for groups.
     groups_rng: Rng,
     has_groups: bool,
+    /// The same for blocks.
+    blocks_rng: Rng,
+    has_blocks: bool,
     clock: ManualClock,
     layout: Layout,
     clients: Vec<Client>,
@@ -122,6 +128,8 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
         keys_rng: Rng::from_seed(!seed ^ KEYS),
         groups_rng: Rng::from_seed(!seed ^ GROUPS),
         has_groups: seed / 4 % 2 == 1,
+        blocks_rng: Rng::from_seed(!seed ^ BLOCKS),
+        has_blocks: seed / 16 % 2 == 1,
         clock: World::new_clock(),
         layout,
         clients,
@@ -282,6 +290,7 @@ impl Simulation {
         self.step_devices(world);
         self.keys();
         self.groups();
+        self.blocks();
         world.run()?;
         self.drain(world)?;
         self.note_devices();
@@ -389,13 +398,37 @@ impl Simulation {
             }
             7 => Change::SetLook(v1::SetLook { name: Some(Bytes::from(vec![7; 3])), ..v1::SetLook::default() }),
             _ => {
-                self.messages += 1;
-                let text = format!("{}:{}:", self.clients[who].handle, self.messages);
+                let number = self.next_message();
+                let text = format!("{}:{number}:", self.clients[who].handle);
                 return self.clients[who].send_to_group(group, Bytes::from(text));
             }
         };
         self.say(&format!("{} changes a group: {change:?}", self.clients[who].handle));
         self.clients[who].change_group(group, change);
+    }
+
+    /// Somebody blocks somebody, or does so no more. A user does that with its first device alone.
+    fn blocks(&mut self) {
+        if !self.has_blocks || !self.blocks_rng.one_in(10) {
+            return;
+        }
+        let clients = self.clients.len() as u64;
+        let [who, of] = [(); 2].map(|()| usize::try_from(self.blocks_rng.below(clients)).expect("an index"));
+        let user = |n: usize| self.clients[n].address.map(|address| address.user);
+        if let (Some(by), Some(other)) = (user(who), user(of))
+            && by != other
+            && self.clients[who].link.is_none()
+        {
+            self.say(&format!("{} blocks or unblocks {}", self.clients[who].handle, self.clients[of].handle));
+            self.clients[who].change_block(other);
+        }
+    }
+
+    /// The number of one more message; it is what the clients have for a clock.
+    fn next_message(&mut self) -> u64 {
+        self.messages += 1;
+        self.clients.iter_mut().for_each(|client| client.now = self.messages);
+        self.messages
     }
 
     fn send(&mut self, who: usize) {
@@ -408,9 +441,9 @@ impl Simulation {
         // Now and then more than a device may have unacknowledged, and than is held for it.
         let (count, filler_max) = if self.rng.one_in(150) { (2500, 20) } else { (1 + self.rng.below(6), 2000) };
         for _ in 0..count {
-            self.messages += 1;
+            let number = self.next_message();
             let filler = usize::try_from(self.rng.below(filler_max)).expect("a small number");
-            let text = format!("{}:{}:{}", self.clients[who].handle, self.messages, ".".repeat(filler));
+            let text = format!("{}:{number}:{}", self.clients[who].handle, ".".repeat(filler));
             self.clients[who].send(to.user, Bytes::from(text));
         }
     }
@@ -448,7 +481,9 @@ impl Simulation {
             }
             world.advance(STEP).map_err(|stop| vec![format!("the node stops without a fault: {stop:?}")])?;
             let mut owed = self.clients.iter().filter(|client| client.is_owed());
-            let settled = owed.all(|client| client.is_open() && client.is_synced && client.unanswered() == 0);
+            let settled = owed.all(|client| {
+                client.is_open() && client.is_synced && client.unanswered() == 0 && !client.blocks.is_pending()
+            });
             quiet = if settled && frames == 0 { quiet + 1 } else { 0 };
             if quiet > 40 {
                 break;
@@ -485,6 +520,7 @@ impl Simulation {
         for client in &self.clients {
             self.coverage.group_changes += client.groups.changes.values().map(|all| all.len() as u64).sum::<u64>();
             self.coverage.acknowledged += client.acknowledged.len() as u64;
+            self.coverage.blocked += client.blocks.refused.len() as u64;
             self.coverage.keys += client.keys.taken.len() as u64;
             self.coverage.no_space += client.refused_no_space;
             self.coverage.received += client.received.values().map(|chat| chat.messages.len() as u64).sum::<u64>();

@@ -1,9 +1,10 @@
-//! What must wait: admission of new chats, reads for members that are behind, login and registration, questions between
+//! What must wait: admission of sends, reads for members that are behind, login and registration, questions between
 //! cores, catch-up. What concerns devices and their links is in `devices`.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`people`], [`keys`] | accounts and the key directory |
+//! | [`admission`] | sends that must be looked at first |
+//! | [`people`], [`keys`] | accounts, rosters, and the key directory |
 //!
 //! Invariants
 //! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts
@@ -11,12 +12,13 @@
 //! - No question is answered before the partitions of the core have applied what the journal held at the start.
 //! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
 
+mod admission;
 mod devices;
 mod keys;
 mod people;
 
 use core::{future::poll_fn, task::Poll};
-use std::{collections::VecDeque, rc::Rc};
+use std::rc::Rc;
 
 use columba_engine::{
     env::{Clock, Disk},
@@ -27,7 +29,6 @@ use columba_engine::{
         command::Command,
         device::Device,
         effect::Outcome,
-        group::{GroupChange, Role},
     },
 };
 use columba_wire::{
@@ -35,16 +36,13 @@ use columba_wire::{
     limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MAX},
     v1::{self, server_frame::Kind},
 };
-use futures_util::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 
 use super::{
     Core,
     host::Waiter,
-    message::{
-        Answer, Ask, CoreMessage, Registration, SendContent, SendRequest, SessionId, SessionMessage, SessionRef,
-        Ticket, UserMessage,
-    },
-    state::{Admitted, Job, Verdict, Wait, deliver_frame, id_bytes, send_command},
+    message::{Answer, Ask, CoreMessage, Registration, SessionId, SessionMessage, SessionRef, Ticket, UserMessage},
+    state::{Admitted, Job, Verdict, Wait, deliver_frame, id_bytes},
 };
 use crate::{
     core::limits::{HISTORY_STEPS_MAX, JOBS_MAX},
@@ -112,6 +110,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Job::ApproveLink(session, request_id, approval) => self.approve_link(session, request_id, approval).await,
             Job::Subscribe(session, request_id, users) => self.subscribe(session, request_id, users).await,
             Job::TellAccount(by) => self.tell_account(by).await,
+            Job::TellPresence(user, sessions) => self.tell_presence(user, sessions).await,
         }
     }
 
@@ -184,60 +183,6 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
         })
         .await
-    }
-
-    // Admission.
-
-    /// One send after the other, in their order, until none waits.
-    async fn admit(&self, chat: ChatId) {
-        let partition = self.owned(|core| core.state.borrow().router.chat(chat));
-        loop {
-            let Some(request) = self.with_state(|state| {
-                let next = state.admitting.get_mut(&chat).and_then(VecDeque::pop_front);
-                if next.is_none() {
-                    state.admitting.remove(&chat);
-                }
-                next
-            }) else {
-                return;
-            };
-            let verdict = self.check_admission(&partition, chat, &request).await;
-            self.with_state(|state| match verdict {
-                Ok(()) => {
-                    let command = send_command(chat, &request, state.wall);
-                    state.propose_send(partition.id(), chat, &request, &command);
-                }
-                Err(code) => state.refuse_send(&request, code),
-            });
-        }
-    }
-
-    async fn check_admission(&self, partition: &Partition<D>, chat: ChatId, request: &SendRequest) -> Result<(), Code> {
-        let failed = |error: columba_engine::Error| self.code_of(&error);
-        let command = send_command(chat, request, self.clock.wall());
-        partition.prefetch(core::slice::from_ref(&command)).await.map_err(failed)?;
-        match &request.content {
-            SendContent::ToUser(..) if partition.chat(chat).await.map_err(failed)?.is_some() => Ok(()),
-            SendContent::ToUser(peer, _) => self.check_exists(*peer).await,
-            SendContent::ToGroup(_) => Ok(()),
-            SendContent::Change(change) => {
-                // Who may let nobody in learns of no user by this: what the group refuses is refused first.
-                let is_new = matches!(change, GroupChange::Create { .. });
-                if !is_new && partition.role(chat, request.sender.user).await.map_err(failed)? < Some(Role::Admin) {
-                    return Ok(());
-                }
-                try_join_all(change.newcomers().iter().map(|user| self.check_exists(*user))).await.map(|_| ())
-            }
-        }
-    }
-
-    async fn check_exists(&self, user: UserId) -> Result<(), Code> {
-        match self.ask_user(user, Ask::UserExists(user)).await {
-            Answer::Exists(true) => Ok(()),
-            Answer::Exists(false) => Err(Code::UnknownUser),
-            Answer::Refused(code) => Err(code),
-            _ => Err(Code::Internal),
-        }
     }
 
     fn code_of(&self, error: &columba_engine::Error) -> Code {
@@ -419,11 +364,16 @@ impl<D: Disk, C: Clock> Core<D, C> {
     /// One user after the other: what a session can have under way is bounded by its requests, not by their length.
     async fn subscribe(&self, session: SessionRef, request_id: u64, users: Vec<UserId>) {
         for user in users {
-            if self.state.borrow().session(session.session).is_none_or(|open| !open.subscriptions().contains(&user)) {
+            let watcher = {
+                let state = self.state.borrow();
+                let open = state.session(session.session).filter(|open| open.subscriptions().contains(&user));
+                open.and_then(|open| open.address()).map(|address| address.user)
+            };
+            let Some(watcher) = watcher else {
                 // It has ended, or wants others by now.
                 continue;
-            }
-            self.ask_user(user, Ask::Subscribe { user, session }).await;
+            };
+            self.ask_user(user, Ask::Subscribe { user, session, watcher }).await;
             self.with_state(|state| {
                 let wanted = state.session(session.session).is_some_and(|open| open.subscriptions().contains(&user));
                 if !wanted {
@@ -437,7 +387,10 @@ impl<D: Disk, C: Clock> Core<D, C> {
 
     // Questions.
 
-    async fn request(&self, session: SessionId, request_id: u64, ask: Ask) {
+    async fn request(&self, session: SessionId, request_id: u64, mut ask: Ask) {
+        if let Ask::MarkRead { user, hidden, .. } = &mut ask {
+            *hidden = self.hides_reads(*user).await;
+        }
         let handle = if let Ask::FindHandle(handle) = &ask { handle.clone() } else { String::new() };
         let chat = match &ask {
             Ask::History { chat, .. }
@@ -524,12 +477,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let id = self.state.borrow().router.handle(&handle);
                 to_done(&self.propose(id, Command::ConfirmHandle { handle, user }).await?)
             }
-            Ask::Subscribe { user, session } => {
-                let partition = self.owned(|core| core.state.borrow().router.user(user));
-                let stored = partition.last_seen(user).await.map_err(failed)?.map_or(0, |seen| seen.time_ms);
-                self.with_state(|state| state.subscribe(session, user, stored));
-                Ok(Answer::Done)
-            }
+            Ask::Subscribe { user, session, watcher } => self.answer_subscribe(user, session, watcher).await,
             Ask::FindHandle(handle) => {
                 let partition = self.owned(|core| core.state.borrow().router.handle(&handle));
                 let row = partition.handle(&handle).await.map_err(failed)?;
@@ -537,7 +485,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             Ask::UserExists(user) => {
                 let partition = self.owned(|core| core.state.borrow().router.user(user));
-                Ok(Answer::Exists(partition.user(user).await.map_err(failed)?.is_some()))
+                Ok(Answer::Yes(partition.user(user).await.map_err(failed)?.is_some()))
             }
             Ask::Device(device) => {
                 let partition = self.owned(|core| core.state.borrow().router.user(device.user));
@@ -558,6 +506,9 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 for (member, found) in &mut view.members {
                     // What was told already may not be durable yet.
                     found.delivered = found.delivered.max(self.state.borrow().fanout.delivered(chat, *member));
+                    if *member != user {
+                        found.read = found.shown;
+                    }
                 }
                 Ok(Answer::Members(view.chat.last_seq, view.members))
             }
@@ -565,9 +516,13 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let view = self.chat_of_member(chat, user).await?;
                 Ok(Answer::Reply(Kind::Chat(groups::chat_frame(chat, &view))))
             }
-            Ask::MarkRead { chat, user, seq } => {
+            Ask::MarkRead { chat, user, seq, hidden } => {
                 let (partition, ..) = self.chat_from(chat, user).await?;
-                to_done(&self.propose(partition.id(), Command::MarkRead { chat, user, seq }).await?)
+                to_done(&self.propose(partition.id(), Command::MarkRead { chat, user, seq, hidden }).await?)
+            }
+            Ask::BlockChat { by, other, blocked } => {
+                let id = self.state.borrow().router.chat(ChatId::direct(by, other));
+                to_done(&self.propose(id, Command::BlockChat { by, other, blocked, time_ms }).await?)
             }
             Ask::Devices(user, ask) => self.answer_devices(user, ask).await,
             Ask::Link(code, ask) => self.answer_link(code, ask),

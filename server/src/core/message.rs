@@ -203,6 +203,8 @@ pub enum Ask {
         user: UserId,
         /// The session.
         session: SessionRef,
+        /// Whose it is.
+        watcher: UserId,
     },
     /// Is there such a user?
     UserExists(UserId),
@@ -250,6 +252,17 @@ pub enum Ask {
         user: UserId,
         /// Up to here.
         seq: MessageSeq,
+        /// Whether the others are not to know: what the reader's roster says.
+        hidden: bool,
+    },
+    /// Stop what two users send each other, or let it go on.
+    BlockChat {
+        /// Who wants it.
+        by: UserId,
+        /// The other one.
+        other: UserId,
+        /// Whether it is to stop.
+        blocked: bool,
     },
     /// About a user's account.
     People(UserId, PeopleAsk),
@@ -313,8 +326,8 @@ pub enum Answer {
     Claimed(UserId),
     /// Who has the handle.
     Handle(Option<UserId>),
-    /// Whether the user exists.
-    Exists(bool),
+    /// Whether it is so.
+    Yes(bool),
     /// The device, and how many one-time keys it has left.
     Device(Option<(Device, u32)>),
     /// Messages, ascending, and where to go on.

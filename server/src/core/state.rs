@@ -91,6 +91,8 @@ pub(crate) enum Job {
     ApproveLink(SessionId, u64, Approval),
     /// Tell a user's devices that this one has changed the account.
     TellAccount(DeviceAddress),
+    /// Tell sessions a user's presence, of which they may see more or less than before.
+    TellPresence(UserId, Vec<SessionRef>),
 }
 
 /// What the members of a group have and have read.
@@ -136,7 +138,7 @@ pub(crate) struct CoreState<D: Disk> {
     timeout_cursor: SessionId,
     pub(crate) fanout: Fanout,
     pub(crate) live: Live,
-    presence: PresenceTable,
+    pub(crate) presence: PresenceTable,
     local: VecDeque<CoreMessage>,
     remote: VecDeque<(CoreId, CoreMessage)>,
     /// Whether sessions are not read from because too much waits for other cores.

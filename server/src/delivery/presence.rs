@@ -4,10 +4,17 @@
 //! - A user is online while a device of the user has a session; no heartbeat costs a write.
 //! - `last_seen` only grows, and is written at most every [`super::LAST_SEEN_EVERY`] for all users of a partition at
 //!   once.
+//! - Who watches a user is told what the user's roster lets it see, as it is now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
-use columba_engine::env::clock::WallTime;
+use columba_engine::{
+    env::clock::WallTime,
+    partition::roster::{Roster, Sight},
+};
 use columba_wire::{UserId, v1};
 
 use super::SUBSCRIBERS_MAX;
@@ -16,34 +23,60 @@ use crate::core::message::SessionRef;
 /// Presence of the users of a core.
 #[derive(Default)]
 pub(crate) struct PresenceTable {
-    subscribers: BTreeMap<UserId, BTreeSet<SessionRef>>,
+    watched: BTreeMap<UserId, Watched>,
     last_seen: BTreeMap<UserId, WallTime>,
     unsaved: BTreeSet<UserId>,
 }
 
+/// A user whose presence somebody wants to know.
+struct Watched {
+    roster: Rc<Roster>,
+    /// The sessions, and whose they are.
+    watchers: BTreeMap<SessionRef, UserId>,
+}
+
 impl PresenceTable {
-    /// A session wants to know.
-    pub(crate) fn subscribe(&mut self, user: UserId, session: SessionRef) {
-        let subscribers = self.subscribers.entry(user).or_default();
-        if subscribers.len() >= SUBSCRIBERS_MAX {
-            subscribers.pop_first();
+    /// A session of `watcher` wants to know. The roster is the user's.
+    pub(crate) fn subscribe(&mut self, user: UserId, session: SessionRef, watcher: UserId, roster: Rc<Roster>) {
+        let watched = self.watched.entry(user).or_insert_with(|| Watched { roster, watchers: BTreeMap::new() });
+        if watched.watchers.len() >= SUBSCRIBERS_MAX {
+            watched.watchers.pop_first();
         }
-        subscribers.insert(session);
+        watched.watchers.insert(session, watcher);
     }
 
     /// It does not any more.
     pub(crate) fn unsubscribe(&mut self, user: UserId, session: SessionRef) {
-        if let Some(subscribers) = self.subscribers.get_mut(&user) {
-            subscribers.remove(&session);
-            if subscribers.is_empty() {
-                self.subscribers.remove(&user);
+        if let Some(watched) = self.watched.get_mut(&user) {
+            watched.watchers.remove(&session);
+            if watched.watchers.is_empty() {
+                self.watched.remove(&user);
             }
         }
     }
 
-    /// Who wants to know about a user.
-    pub(crate) fn subscribers(&self, user: UserId) -> Vec<SessionRef> {
-        self.subscribers.get(&user).map(|sessions| sessions.iter().copied().collect()).unwrap_or_default()
+    /// The roster of a user whom somebody watches, as it is now.
+    pub(crate) fn roster(&self, user: UserId) -> Option<Rc<Roster>> {
+        self.watched.get(&user).map(|watched| Rc::clone(&watched.roster))
+    }
+
+    /// Who wants to know about a user, and what it may see.
+    pub(crate) fn watchers(&self, user: UserId) -> Vec<(SessionRef, Sight)> {
+        let Some(Watched { roster, watchers }) = self.watched.get(&user) else {
+            return Vec::new();
+        };
+        watchers.iter().map(|(session, watcher)| (*session, roster.sight(user, *watcher))).collect()
+    }
+
+    /// A user's roster has changed. Returns who may see more, or less, than before.
+    pub(crate) fn handle_roster(&mut self, user: UserId, roster: &Roster) -> Vec<SessionRef> {
+        let Some(watched) = self.watched.get_mut(&user) else {
+            return Vec::new();
+        };
+        let before = core::mem::replace(&mut watched.roster, Rc::new(roster.clone()));
+        let differs = |watcher: UserId| before.sight(user, watcher) != roster.sight(user, watcher);
+        let affected = watched.watchers.iter().filter(|(_, watcher)| differs(**watcher));
+        affected.map(|(session, _)| *session).collect()
     }
 
     /// The user went offline.

@@ -18,16 +18,16 @@ use crate::core::id_bytes;
 pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupChange, Code> {
     let change = match change.kind.ok_or(Code::InvalidArgument)? {
         Kind::Create(v1::CreateGroup { name, picture, announcements, user_ids }) => {
-            let mut members = parse_users(&user_ids)?;
+            let mut members = parse_members(&user_ids)?;
             members.retain(|user| *user != me);
             if members.len() >= GROUP_MEMBERS_MAX {
                 return Err(Code::TooMany);
             }
             GroupChange::Create { look: Look { name, picture, announcements }, members }
         }
-        Kind::Add(add) => GroupChange::Add(parse_users(&add.user_ids)?),
+        Kind::Add(add) => GroupChange::Add(parse_members(&add.user_ids)?),
         Kind::Remove(remove) if remove.user_ids.len() > GROUP_REMOVED_MAX => return Err(Code::InvalidArgument),
-        Kind::Remove(remove) => GroupChange::Remove(parse_users(&remove.user_ids)?),
+        Kind::Remove(remove) => GroupChange::Remove(parse_members(&remove.user_ids)?),
         Kind::Leave(v1::LeaveGroup { owner_id }) if owner_id.is_empty() => GroupChange::Leave { owner: None },
         Kind::Leave(_) => return Err(Code::InvalidArgument),
         Kind::SetRole(v1::SetRole { user_id, role }) => {
@@ -41,15 +41,16 @@ pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupC
     if change.is_valid() { Ok(change) } else { Err(Code::InvalidArgument) }
 }
 
-fn parse_user(id: &[u8]) -> Result<UserId, Code> {
+pub(super) fn parse_user(id: &[u8]) -> Result<UserId, Code> {
     UserId::try_from(id).map_err(|_| Code::InvalidArgument)
 }
 
+fn parse_members(ids: &[Bytes]) -> Result<Vec<UserId>, Code> {
+    if ids.len() > GROUP_MEMBERS_MAX { Err(Code::TooMany) } else { parse_users(ids) }
+}
+
 /// Ascending, each once.
-fn parse_users(ids: &[Bytes]) -> Result<Vec<UserId>, Code> {
-    if ids.len() > GROUP_MEMBERS_MAX {
-        return Err(Code::TooMany);
-    }
+pub(super) fn parse_users(ids: &[Bytes]) -> Result<Vec<UserId>, Code> {
     let mut users = ids.iter().map(|id| parse_user(id)).collect::<Result<Vec<_>, _>>()?;
     users.sort_unstable();
     users.dedup();

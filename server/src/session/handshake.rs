@@ -106,6 +106,10 @@ impl Handshake {
             | Request::GetUser(_)
             | Request::GetAccount(_)
             | Request::SetProfile(_)
+            | Request::SetPrivacy(_)
+            | Request::SetContacts(_)
+            | Request::SetBlocked(_)
+            | Request::GetContacts(_)
             | Request::PutKeys(_)
             | Request::GetKeys(_) => Step::Fail(Code::Unexpected, "log in first"),
         }

@@ -214,7 +214,7 @@ impl Session {
             }
             Request::Read(read) => {
                 let chat = parse_chat(&read.chat_id)?;
-                let ask = Ask::MarkRead { chat, user: me.user, seq: MessageSeq::new(read.seq) };
+                let ask = Ask::MarkRead { chat, user: me.user, seq: MessageSeq::new(read.seq), hidden: true };
                 self.ask(request_id, ask, out);
             }
             Request::GetHistory(page) => {
@@ -265,6 +265,10 @@ impl Session {
             Request::GetUser(get) => self.ask(request_id, people::get_user(&get)?, out),
             Request::GetAccount(v1::GetAccount {}) => self.ask(request_id, people::get_account(me), out),
             Request::SetProfile(set) => self.ask(request_id, people::set_profile(me, set)?, out),
+            Request::SetPrivacy(set) => self.ask(request_id, people::set_privacy(me, set)?, out),
+            Request::SetContacts(set) => self.ask(request_id, people::set_contacts(me, &set)?, out),
+            Request::SetBlocked(set) => self.ask(request_id, people::set_blocked(me, &set)?, out),
+            Request::GetContacts(v1::GetContacts {}) => self.ask(request_id, people::get_contacts(me), out),
             Request::PutKeys(put) => self.ask(request_id, keys::put_keys(me, &put)?, out),
             Request::GetKeys(get) => self.ask(request_id, keys::get_keys(me, &get, self.limited)?, out),
             Request::Ping(v1::Ping {}) => {

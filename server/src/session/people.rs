@@ -1,13 +1,17 @@
 //! Requests about people: checked here, answered by the core of the user.
 
-use columba_engine::partition::profile::ProfileChange;
-use columba_wire::{Code, DeviceAddress, UserId, limits::PROFILE_FIELD_BYTES_MAX, v1};
+use columba_engine::partition::{profile::ProfileChange, roster::RosterChange};
+use columba_wire::{
+    Code, DeviceAddress, PrivacyChange,
+    limits::{CONTACTS_MAX, PROFILE_FIELD_BYTES_MAX},
+    v1,
+};
 
+use super::groups::{parse_user, parse_users};
 use crate::core::message::{Ask, PeopleAsk};
 
 pub(super) fn get_user(request: &v1::GetUser) -> Result<Ask, Code> {
-    let user = UserId::try_from(&request.user_id[..]).map_err(|_| Code::InvalidArgument)?;
-    Ok(Ask::People(user, PeopleAsk::User))
+    Ok(Ask::People(parse_user(&request.user_id)?, PeopleAsk::User))
 }
 
 pub(super) fn get_account(me: DeviceAddress) -> Ask {
@@ -20,4 +24,33 @@ pub(super) fn set_profile(me: DeviceAddress, request: v1::SetProfile) -> Result<
         return Err(Code::InvalidArgument);
     }
     Ok(Ask::People(me.user, PeopleAsk::SetProfile(me, ProfileChange { name, about, picture })))
+}
+
+pub(super) fn set_privacy(me: DeviceAddress, request: v1::SetPrivacy) -> Result<Ask, Code> {
+    let change = PrivacyChange::from_frame(request).ok_or(Code::InvalidArgument)?;
+    Ok(change_roster(me, RosterChange::Privacy(change)))
+}
+
+pub(super) fn set_contacts(me: DeviceAddress, request: &v1::SetContacts) -> Result<Ask, Code> {
+    let users = |ids: &[bytes::Bytes]| {
+        if ids.len() > CONTACTS_MAX { Err(Code::TooMany) } else { parse_users(ids) }
+    };
+    let (add, remove) = (users(&request.add)?, users(&request.remove)?);
+    Ok(change_roster(me, RosterChange::Contacts { add, remove }))
+}
+
+pub(super) fn set_blocked(me: DeviceAddress, request: &v1::SetBlocked) -> Result<Ask, Code> {
+    let user = parse_user(&request.user_id)?;
+    if user == me.user {
+        return Err(Code::InvalidArgument);
+    }
+    Ok(change_roster(me, RosterChange::Block { user, blocked: request.blocked }))
+}
+
+fn change_roster(me: DeviceAddress, change: RosterChange) -> Ask {
+    Ask::People(me.user, PeopleAsk::ChangeRoster(me, change))
+}
+
+pub(super) fn get_contacts(me: DeviceAddress) -> Ask {
+    Ask::People(me.user, PeopleAsk::Contacts)
 }

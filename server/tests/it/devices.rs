@@ -69,7 +69,7 @@ async fn synced(raw: &mut Raw) {
 }
 
 /// Another device of a user who is there.
-async fn link(node: &Node, over: Over, by: &mut Raw, name: &str) -> (Raw, Person) {
+pub(crate) async fn link(node: &Node, over: Over, by: &mut Raw, name: &str) -> (Raw, Person) {
     let mut device = Person::new("not known yet");
     let (mut raw, code) = begin_link(node, over, &device, name).await;
     let added = by.ask(approve(&code, &device, "")).await.unwrap();

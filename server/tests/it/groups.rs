@@ -18,14 +18,14 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Somebody with a session.
-struct Member {
-    raw: Raw,
-    is: Person,
+pub(crate) struct Member {
+    pub(crate) raw: Raw,
+    pub(crate) is: Person,
     last_client_seq: u64,
 }
 
 impl Member {
-    async fn register(node: &Node, over: Over, handle: &str) -> Self {
+    pub(crate) async fn register(node: &Node, over: Over, handle: &str) -> Self {
         let mut is = Person::new(handle);
         let raw = Raw::register(node, over, &mut is).await;
         Self { raw, is, last_client_seq: 0 }
@@ -35,7 +35,7 @@ impl Member {
         self.raw = Raw::login(node, Over::Tls, &self.is).await;
     }
 
-    fn user(&self) -> UserId {
+    pub(crate) fn user(&self) -> UserId {
         self.is.user()
     }
 
@@ -57,12 +57,12 @@ impl Member {
         Ok(self.send(v1::Send { client_seq, chat_id, body, ..v1::Send::default() }).await?.seq)
     }
 
-    async fn change(&mut self, chat: ChatId, change: Change) -> Result<u64, Code> {
+    pub(crate) async fn change(&mut self, chat: ChatId, change: Change) -> Result<u64, Code> {
         let client_seq = self.next_client_seq();
         Ok(self.send(changing(client_seq, Some(chat), change)).await?.seq)
     }
 
-    async fn create(&mut self, name: &str, others: &[UserId]) -> ChatId {
+    pub(crate) async fn create(&mut self, name: &str, others: &[UserId]) -> ChatId {
         let client_seq = self.next_client_seq();
         let sent = self.send(changing(client_seq, None, create(name, others))).await.unwrap();
         assert_eq!((sent.client_seq, sent.seq, sent.duplicate), (client_seq, 1, false));
@@ -71,7 +71,7 @@ impl Member {
         chat
     }
 
-    async fn group(&mut self, chat: ChatId) -> Result<v1::Chat, Code> {
+    pub(crate) async fn group(&mut self, chat: ChatId) -> Result<v1::Chat, Code> {
         match self.raw.ask(get_chat(chat)).await? {
             Kind::Chat(chat) => Ok(chat),
             other => panic!("another answer to GetChat: {other:?}"),
@@ -99,28 +99,28 @@ fn ids(users: &[UserId]) -> Vec<Bytes> {
     users.iter().map(|user| id(user.as_bytes())).collect()
 }
 
-fn create(name: &str, others: &[UserId]) -> Change {
+pub(crate) fn create(name: &str, others: &[UserId]) -> Change {
     let name = Bytes::copy_from_slice(name.as_bytes());
     Change::Create(v1::CreateGroup { name, user_ids: ids(others), ..v1::CreateGroup::default() })
 }
 
-fn add(users: &[UserId]) -> Change {
+pub(crate) fn add(users: &[UserId]) -> Change {
     Change::Add(v1::AddMembers { user_ids: ids(users) })
 }
 
-fn remove(users: &[UserId]) -> Change {
+pub(crate) fn remove(users: &[UserId]) -> Change {
     Change::Remove(v1::RemoveMembers { user_ids: ids(users) })
 }
 
-fn leave() -> Change {
+pub(crate) fn leave() -> Change {
     Change::Leave(v1::LeaveGroup::default())
 }
 
-fn set_role(user: UserId, role: Role) -> Change {
+pub(crate) fn set_role(user: UserId, role: Role) -> Change {
     Change::SetRole(v1::SetRole { user_id: id(user.as_bytes()), role: role.into() })
 }
 
-fn rename(name: &str) -> Change {
+pub(crate) fn rename(name: &str) -> Change {
     Change::SetLook(v1::SetLook { name: Some(Bytes::copy_from_slice(name.as_bytes())), ..v1::SetLook::default() })
 }
 
@@ -128,15 +128,15 @@ fn announcements(only: bool) -> Change {
     Change::SetLook(v1::SetLook { announcements: Some(only), ..v1::SetLook::default() })
 }
 
-fn get_chat(chat: ChatId) -> Request {
+pub(crate) fn get_chat(chat: ChatId) -> Request {
     Request::GetChat(v1::GetChat { chat_id: id(chat.as_bytes()) })
 }
 
-fn get_history(chat: ChatId) -> Request {
+pub(crate) fn get_history(chat: ChatId) -> Request {
     Request::GetHistory(v1::GetHistory { chat_id: id(chat.as_bytes()), before_seq: 0, limit: 100 })
 }
 
-fn get_receipts(chat: ChatId) -> Request {
+pub(crate) fn get_receipts(chat: ChatId) -> Request {
     Request::GetReceipts(v1::GetReceipts { chat_id: id(chat.as_bytes()) })
 }
 

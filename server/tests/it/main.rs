@@ -43,6 +43,7 @@ mod raw;
 mod registration;
 mod restart;
 mod retention;
+mod roster;
 mod sessions;
 mod shutdown;
 mod slow;

@@ -125,7 +125,7 @@ fn profiles_go_through_the_sdk() {
         ada.set_profile(change).await.unwrap();
         let seen = bob.user(user).await.unwrap();
         assert_eq!((seen.handle.as_str(), &seen.profile.name[..], seen.profile_version), ("ada", &b"Ada"[..], 1));
-        assert_eq!(ada.fetch_account().await.unwrap(), seen);
+        assert_eq!(ada.fetch_account().await.unwrap().user, seen);
         let nobody = bob.user(UserId::from_bytes([0; 16])).await;
         assert!(matches!(nobody, Err(Error::Refused { code: Code::UnknownUser, .. })), "{nobody:?}");
         let long = types::ProfileChange { about: Some(vec![0; 513].into()), ..types::ProfileChange::default() };

@@ -70,3 +70,52 @@ async def presence_of_who_is_offline(world):
     await bob.send(alice.device.user_id, b"here")
     assert (await alice.receive()).body == b"here"
     assert not [message for kind, message in alice.inbox if kind == "presence"], alice.inbox
+
+
+@case()
+async def a_block_stops_both_and_hides_presence(world):
+    alice, bob = await world.alice_and_bob()
+    alice_id, bob_id = alice.device.user_id, bob.device.user_id
+    await bob.send(alice_id, b"before")
+    await alice.request(p.SetBlocked(user_id=bob_id, blocked=True), "done")
+    await refused("NOT_ALLOWED", bob.send(alice_id, b"hello?"))
+    await refused("NOT_ALLOWED", alice.send(bob_id, b"no"))
+    await refused("INVALID_ARGUMENT", alice.request(p.SetBlocked(user_id=alice_id, blocked=True), "done"))
+    await refused("UNKNOWN_USER", alice.request(p.SetBlocked(user_id=bytes(16), blocked=True), "done"))
+    assert (await alice.receive()).body == b"before", "what was stored is delivered"
+    await bob.request(p.SubscribePresence(user_ids=[alice_id]), "done")
+    state = await bob.take("presence")
+    assert (state.online, state.last_seen_ms) == (False, 0), state
+    await alice.request(p.SetBlocked(user_id=bob_id, blocked=False), "done")
+    await bob.take("presence", lambda state: state.online)
+    await bob.send(alice_id, b"again")
+    assert (await alice.receive()).body == b"again"
+
+
+@case()
+async def contacts_and_privacy(world):
+    alice, bob = await world.alice_and_bob()
+    carol = await world.new_user("carol")
+    alice_id, bob_id = alice.device.user_id, bob.device.user_id
+    await alice.request(p.SetContacts(add=[bob_id, bob_id], remove=[bob_id]), "done")
+    await alice.request(p.SetBlocked(user_id=carol.device.user_id, blocked=True), "done")
+    await alice.request(p.SetPrivacy(online=p.AUDIENCE_CONTACTS, read_receipts_off=True), "done")
+    lists = await alice.request(p.GetContacts(), "contacts")
+    assert (list(lists.contacts), list(lists.blocked)) == ([bob_id], [carol.device.user_id]), lists
+    account = await alice.request(p.GetAccount(), "account")
+    assert account.roster_version == lists.roster_version == 3, account
+    assert account.privacy.online == p.AUDIENCE_CONTACTS and account.privacy.read_receipts_off, account
+    too_many = p.SetContacts(add=[n.to_bytes(16, "big") for n in range(1, p.CONTACTS_MAX + 1)])
+    await refused("TOO_MANY", alice.request(too_many, "done"))
+    await refused("INVALID_ARGUMENT", alice.request(p.SetPrivacy(groups=9), "done"))
+    # A contact sees her; and what she reads she alone is told.
+    await bob.request(p.SubscribePresence(user_ids=[alice_id]), "done")
+    assert (await bob.take("presence")).online
+    sent = await bob.send(alice_id, b"read me")
+    await alice.receive()
+    await alice.request(p.Read(chat_id=sent.chat_id, seq=sent.seq), "done")
+    own = await alice.take("receipt", lambda receipt: receipt.user_id == alice_id)
+    assert own.read_seq == sent.seq, own
+    for who, read in ((alice, sent.seq), (bob, 0)):
+        answer = await who.request(p.GetReceipts(chat_id=sent.chat_id), "receipts")
+        assert {member.read_seq for member in answer.members if member.user_id == alice_id} == {read}, answer

@@ -49,6 +49,9 @@ GetHistory = sync_pb2.GetHistory
 ApproveLink, BeginLink, GetDevices = device_pb2.ApproveLink, device_pb2.BeginLink, device_pb2.GetDevices
 GetLink, RenameDevice, RevokeDevice = device_pb2.GetLink, device_pb2.RenameDevice, device_pb2.RevokeDevice
 GetAccount, GetUser, SetProfile = people_pb2.GetAccount, people_pb2.GetUser, people_pb2.SetProfile
+GetContacts, SetContacts = people_pb2.GetContacts, people_pb2.SetContacts
+SetBlocked, SetPrivacy = people_pb2.SetBlocked, people_pb2.SetPrivacy
+AUDIENCE_CONTACTS, AUDIENCE_NOBODY = people_pb2.AUDIENCE_CONTACTS, people_pb2.AUDIENCE_NOBODY
 GetKeys, PreKey, PutKeys = keys_pb2.GetKeys, keys_pb2.PreKey, keys_pb2.PutKeys
 SubscribePresence = presence_pb2.SubscribePresence
 
@@ -58,7 +61,7 @@ FRAME_BYTES_MAX, FRAME_BYTES_UNAUTHENTICATED_MAX, BODY_BYTES_MAX = 131072, 8192,
 PROFILE_FIELD_BYTES_MAX, ONE_TIME_KEYS_MAX, KEYS_LOW_AT = 512, 100, 20
 DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX = 64, 100, 98304, 256
 DEVICES_MAX, DEVICE_NAME_BYTES_MAX = 8, 64
-GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX = 1024, 256
+GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, CONTACTS_MAX = 1024, 256, 2048
 
 # Section 12.
 CODES = {

@@ -63,6 +63,16 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let get_keys = (id(), vec(any::<u32>(), 0..5))
         .prop_map(|(user_id, device_ids)| Kind::GetKeys(v1::GetKeys { user_id, device_ids }));
     let get_user = id().prop_map(|user_id| Kind::GetUser(v1::GetUser { user_id }));
+    let audience = || option::of(0..3);
+    let set_privacy = (audience(), audience(), audience(), option::of(any::<bool>())).prop_map(
+        |(last_seen, online, groups, read_receipts_off)| {
+            Kind::SetPrivacy(v1::SetPrivacy { last_seen, online, groups, read_receipts_off })
+        },
+    );
+    let set_contacts =
+        (vec(id(), 0..4), vec(id(), 0..4)).prop_map(|(add, remove)| Kind::SetContacts(v1::SetContacts { add, remove }));
+    let set_blocked =
+        (id(), any::<bool>()).prop_map(|(user_id, blocked)| Kind::SetBlocked(v1::SetBlocked { user_id, blocked }));
     let set_profile = (option::of(bytes(40)), option::of(bytes(40)), option::of(bytes(40)))
         .prop_map(|(name, about, picture)| Kind::SetProfile(v1::SetProfile { name, about, picture }));
     let kind = prop_oneof![
@@ -70,6 +80,10 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         register,
         login,
         begin_link,
+        set_privacy,
+        set_contacts,
+        set_blocked,
+        Just(Kind::GetContacts(v1::GetContacts {})),
         Just(Kind::GetDevices(v1::GetDevices {})),
         change,
         get_chat,
@@ -199,16 +213,24 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     let profile = (bytes(40), bytes(40), bytes(40))
         .prop_map(|(name, about, picture)| v1::Profile { name, about, picture })
         .boxed();
+    let privacy = (0..3, 0..3, 0..3, any::<bool>()).prop_map(|(last_seen, online, groups, read_receipts_off)| {
+        v1::Privacy { last_seen, online, groups, read_receipts_off }
+    });
     let user = (id(), ".{0,40}", option::of(profile.clone()), any::<u32>()).prop_map(
         |(user_id, handle, profile, profile_version)| {
             Kind::User(v1::User { user_id, handle, profile, profile_version })
         },
     );
-    let account =
-        (id(), ".{0,40}", option::of(profile), any::<u32>()).prop_map(|(user_id, handle, profile, profile_version)| {
-            Kind::Account(v1::Account { user_id, handle, profile, profile_version })
-        });
+    let account = (id(), ".{0,40}", option::of(profile), any::<u32>(), option::of(privacy), any::<u32>()).prop_map(
+        |(user_id, handle, profile, profile_version, privacy, roster_version)| {
+            Kind::Account(v1::Account { user_id, handle, profile, profile_version, privacy, roster_version })
+        },
+    );
+    let contacts = (vec(id(), 0..4), vec(id(), 0..4), any::<u32>()).prop_map(|(contacts, blocked, roster_version)| {
+        Kind::Contacts(v1::Contacts { contacts, blocked, roster_version })
+    });
     let kind = prop_oneof![
+        contacts,
         link_code,
         linked,
         devices,

@@ -53,6 +53,7 @@ impl View {
                 }
             }
             Answer::Group { command, result } => self.handle_group_changed(&command, result),
+            Answer::Roster(answer) => self.handle_roster_answer(answer),
         }
     }
 

@@ -48,6 +48,7 @@ impl View {
             Command::Profile(change) => self.set_profile(change),
             Command::Members => self.show_members(),
             Command::Group(command) => self.group(command),
+            Command::Roster(command) => self.change_roster(command),
             Command::Me => self.ask(Ask::Certificate),
             Command::Help => HELP.iter().for_each(|line| self.notice((*line).to_owned())),
             Command::Quit => self.leaving = Some(Leaving::Quit),

@@ -42,7 +42,7 @@ impl View {
             Event::Linked(account) => self.handle_linked(account),
             Event::LinkFailed { reason } => self.handle_link_failed(&reason),
             Event::Revoked => self.trouble("this device was revoked from another one".to_owned()),
-            Event::AccountChanged(user) => self.handle_account_changed(&user),
+            Event::AccountChanged(account) => self.handle_account_changed(&account),
             // There is no encryption here that needs them.
             Event::KeysLow { .. } => {}
         }

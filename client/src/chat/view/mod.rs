@@ -7,6 +7,7 @@
 //! | [`events`] | what the client tells |
 //! | [`groups`] | groups |
 //! | [`people`] | profiles |
+//! | [`roster`] | contacts, blocked users, privacy |
 //! | [`answers`] | what became of requests |
 //!
 //! Invariants
@@ -21,6 +22,7 @@ mod devices;
 mod events;
 mod groups;
 mod people;
+mod roster;
 #[cfg(test)]
 mod tests;
 
@@ -29,9 +31,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId};
 
-pub(super) use self::devices::DevicesAnswer;
+pub(super) use self::{
+    devices::DevicesAnswer,
+    roster::{RosterAnswer, RosterTold},
+};
 use super::{
-    command::GroupCommand,
+    command::{GroupCommand, RosterCommand},
     groups::Groups,
     people::People,
     text::{clock, messages, printable},
@@ -97,6 +102,7 @@ pub(super) enum Ask {
     Chat { chat: ChatId },
     Handle { user: UserId },
     Group { group: Option<ChatId>, command: GroupCommand },
+    Roster { command: RosterCommand },
 }
 
 impl Ask {
@@ -122,7 +128,8 @@ impl Ask {
             | Self::SetProfile { .. }
             | Self::Chat { .. }
             | Self::Handle { .. }
-            | Self::Group { .. } => false,
+            | Self::Group { .. }
+            | Self::Roster { .. } => false,
         }
     }
 }
@@ -155,6 +162,7 @@ pub(super) enum Answer {
     Chat(Result<ChatInfo>),
     Handle(Result<User>),
     Group { command: GroupCommand, result: Result<(Sent, GroupChange)> },
+    Roster(RosterAnswer),
 }
 
 /// A line of standard input, or its end.

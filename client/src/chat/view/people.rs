@@ -6,7 +6,7 @@ use super::{Ask, View};
 use crate::{
     chat::{args::reason, text::printable},
     error::{Error, Result},
-    types::{ProfileChange, User},
+    types::{OwnAccount, ProfileChange, User},
 };
 
 impl View {
@@ -46,8 +46,8 @@ impl View {
     }
 
     /// Another device of this user was here.
-    pub(super) fn handle_account_changed(&mut self, user: &User) {
-        let name = printable(&user.profile.name);
-        self.notice(format!("another device of yours has changed your profile; name: {name}"));
+    pub(super) fn handle_account_changed(&mut self, account: &OwnAccount) {
+        let name = printable(&account.user.profile.name);
+        self.notice(format!("another device of yours has changed your account; name: {name}"));
     }
 }

@@ -1,9 +1,12 @@
 //! Golden texts of what the user sees, and of what is asked. Requests are lines that begin with `->`.
 
-use columba_wire::{ClientSeq, Code, DeviceId};
+use columba_wire::{Audience, ClientSeq, Code, DeviceId, Privacy, PrivacyChange};
 
 use super::*;
-use crate::types::{Device, Event, LinkOffer, Presence, Profile, Receipt, Sent};
+use crate::{
+    chat::text::short_id,
+    types::{Device, Event, LinkOffer, OwnAccount, Presence, Profile, Receipt, Roster, Sent},
+};
 
 const ADA: UserId = UserId::from_bytes([0xad; 16]);
 const BOB: UserId = UserId::from_bytes([0xb0; 16]);
@@ -580,6 +583,58 @@ fn what_people_tell_about_themselves_is_shown_with_care() {
     assert_eq!(said[2], "* your profile is stored");
     assert!(said[3].starts_with("! your profile was not changed: "), "{said:?}");
     assert_eq!(said[4..], ["! nobody is called dave (UNKNOWN_USER)"]);
-    ada.event(Event::AccountChanged(User { profile: Profile { name: "A.".into(), ..Profile::default() }, ..carol }));
-    assert_eq!(ada.said(), ["* another device of yours has changed your profile; name: A."]);
+    let user = User { profile: Profile { name: "A.".into(), ..Profile::default() }, ..carol };
+    ada.event(Event::AccountChanged(OwnAccount { user, privacy: Privacy::default(), roster_version: 0 }));
+    assert_eq!(ada.said(), ["* another device of yours has changed your account; name: A."]);
+}
+
+#[test]
+fn who_is_blocked_and_who_may_know_what_is_said() {
+    let mut ada = Try::with_bob();
+    let privacy =
+        |change: PrivacyChange| (RosterCommand::Privacy(change), RosterTold::Privacy(Privacy::default().with(change)));
+    let roster = Roster { contacts: vec![CAROL], blocked: vec![BOB], version: 1 };
+    let hidden = PrivacyChange { online: Some(Audience::Nobody), ..PrivacyChange::default() };
+    for (line, (command, told), lines) in [
+        (
+            "/block bob",
+            (RosterCommand::Block { handle: "bob".to_owned(), blocked: true }, RosterTold::Done),
+            vec!["* bob is blocked".to_owned()],
+        ),
+        (
+            "/contacts",
+            (RosterCommand::Show, RosterTold::Roster(roster)),
+            vec![
+                format!("-> {:?}", Ask::Handle { user: CAROL }),
+                format!("* contacts: {}", short_id(CAROL)),
+                "* blocked: bob".to_owned(),
+            ],
+        ),
+        (
+            "/contacts add bob",
+            (RosterCommand::Contacts { handles: vec!["bob".to_owned()], known: true }, RosterTold::Done),
+            vec!["* your contacts are stored".to_owned()],
+        ),
+        (
+            "/privacy online nobody",
+            privacy(hidden),
+            [
+                "* when you were last online: everyone",
+                "* that you are online: nobody",
+                "* may let you into groups: everyone",
+                "* what you have read: told",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        ),
+    ] {
+        ada.typed(line);
+        assert_eq!(ada.said(), [format!("-> {:?}", Ask::Roster { command: command.clone() })]);
+        ada.answer(RosterAnswer { command, result: Ok(told) }.into());
+        assert_eq!(ada.said(), lines, "{line}");
+    }
+    let command = RosterCommand::Block { handle: "bob".to_owned(), blocked: true };
+    ada.answer(RosterAnswer { command, result: Err(refused(Code::TooMany)) }.into());
+    let said = ada.said();
+    assert!(said[0].starts_with("! bob was not blocked: ") && said[0].contains("TOO_MANY"), "{said:?}");
 }

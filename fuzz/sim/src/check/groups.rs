@@ -99,7 +99,8 @@ pub fn members_get_what_is_for_them(clients: &[Client]) -> Vec<String> {
     }
     let bodies: BTreeSet<_> = known.values().flat_map(BTreeMap::values).flatten().map(|(_, body)| body).collect();
     for client in clients {
-        for refused in client.groups.refused.iter().filter(|body| !body.is_empty() && bodies.contains(body)) {
+        let refused = client.groups.refused.iter().chain(client.blocks.refused.iter().map(|refused| &refused.body));
+        for refused in refused.filter(|body| !body.is_empty() && bodies.contains(body)) {
             let text = String::from_utf8_lossy(&refused[..refused.len().min(20)]);
             broken.push(format!("{}: {text} was refused, and is there", client.handle));
         }

@@ -87,6 +87,11 @@ fn a_read_watermark_that_is_lost_is_caught() {
 }
 
 #[test]
+fn a_block_that_is_ignored_is_caught() {
+    must_be_caught(Planted::BlockIgnored);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

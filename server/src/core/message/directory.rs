@@ -1,6 +1,6 @@
 //! Questions about users to the core that owns them: what they tell about themselves, and their keys.
 
-use columba_engine::partition::profile::ProfileChange;
+use columba_engine::partition::{profile::ProfileChange, roster::RosterChange};
 use columba_wire::{DeviceAddress, DeviceId, UserId, keys::NewKeys};
 
 /// About a user's account.
@@ -12,6 +12,14 @@ pub enum PeopleAsk {
     Account,
     /// A change, by one of the user's devices.
     SetProfile(DeviceAddress, ProfileChange),
+    /// A change of contacts, blocks or privacy settings, by one of the user's devices.
+    ChangeRoster(DeviceAddress, RosterChange),
+    /// Whom the user knows and has blocked.
+    Contacts,
+    /// May this one let the user into a group? `UNKNOWN_USER` where there is no such user.
+    MayAdd(UserId),
+    /// Does it hide what it has read?
+    HidesReads,
 }
 
 /// About a user's public keys.

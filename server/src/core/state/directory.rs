@@ -1,6 +1,6 @@
 //! What follows from changes of accounts and keys, and who may take keys.
 
-use columba_engine::env::Disk;
+use columba_engine::{env::Disk, partition::roster::Roster};
 use columba_wire::{
     DeviceAddress, UserId,
     v1::{self, server_frame::Kind},
@@ -13,6 +13,13 @@ impl<D: Disk> CoreState<D> {
     pub(super) fn handle_user_changed(&mut self, by: DeviceAddress) {
         if self.live.is_online(by.user) {
             self.jobs.push_back(Job::TellAccount(by));
+        }
+    }
+
+    pub(super) fn handle_roster_changed(&mut self, user: UserId, roster: &Roster) {
+        let affected = self.presence.handle_roster(user, roster);
+        if !affected.is_empty() {
+            self.jobs.push_back(Job::TellPresence(user, affected));
         }
     }
 

@@ -195,21 +195,27 @@ impl<D: Disk> CoreState<D> {
                     self.route_deliveries(&mut deliver);
                 }
                 Effect::Advanced { chat, members, user, now, marks } => {
-                    let Member { covered, delivered, everywhere, read } = now;
+                    let Member { covered, delivered, everywhere, shown, read: _ } = now;
                     let has_record = self.fanout.handle_advanced(chat, user, covered, delivered, everywhere);
                     match members {
                         Members::Direct(users) if !has_record && delivered > MessageSeq::ZERO => {
-                            self.tell_receipt(chat, users, user, delivered, read);
+                            self.tell_receipt(chat, users, user, delivered, shown);
                         }
                         Members::Direct(_) => {}
                         Members::Group(seats) => self.note_marks(chat, seats, marks),
                     }
                 }
-                Effect::ReadMoved { chat, members, user, now, marks } => {
+                Effect::ReadMoved { chat, members, user, now, is_shown, marks } => {
                     let delivered = now.delivered.max(self.fanout.delivered(chat, user));
-                    self.fanout.handle_read_moved(chat, user, now.read);
+                    self.fanout.handle_read_moved(chat, user, now.shown);
+                    // Its own devices, on whichever it was read.
+                    let own = UserMessage::Receipt { chat, about: Some(user), delivered, read: now.read };
+                    self.route(CoreMessage::User(user, own));
                     match members {
-                        Members::Direct(users) => self.tell_receipt(chat, users, user, delivered, now.read),
+                        Members::Direct(users) if is_shown => {
+                            self.tell_receipt(chat, users, user, delivered, now.shown);
+                        }
+                        Members::Direct(_) => {}
                         Members::Group(seats) => self.note_marks(chat, seats, marks),
                     }
                 }
@@ -220,6 +226,7 @@ impl<D: Disk> CoreState<D> {
                     self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));
                 }
                 Effect::UserChanged { by } => self.handle_user_changed(by),
+                Effect::RosterChanged { user, roster } => self.handle_roster_changed(user, &roster),
                 Effect::KeysLow { device, left } => self.handle_keys_low(device, left),
             }
         }

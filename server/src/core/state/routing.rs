@@ -3,9 +3,12 @@
 //! Invariants
 //! - A message waits for room, and is never dropped; what may wait is bounded by holding back the sessions' input.
 
+use std::rc::Rc;
+
 use columba_engine::{
     env::{Disk, Instant, clock::WallTime},
     ids::CoreId,
+    partition::roster::{Roster, Sight},
 };
 use columba_wire::{
     ChatId, Code, DeviceAddress, UserId,
@@ -218,18 +221,41 @@ impl<D: Disk> CoreState<D> {
         if !online {
             self.presence.handle_offline(user, self.wall);
         }
-        let frame = presence::frame(user, online, if online { 0 } else { self.wall.as_millis() });
-        for session in self.presence.subscribers(user) {
-            self.route_session(session, SessionMessage::Hint(Kind::Presence(frame.clone())));
+        for (session, sight) in self.presence.watchers(user) {
+            // Who may not see that the user is online learns of nothing when it comes; when it goes, of when that was.
+            if sight.online || (sight.last_seen && !online) {
+                self.push_presence(session, user, sight, self.wall.as_millis());
+            }
         }
     }
 
     /// Subscribes a session to a user's presence, and tells the present one; the files say when it was last seen.
-    pub(crate) fn subscribe(&mut self, session: SessionRef, user: UserId, stored_ms: u64) {
-        self.presence.subscribe(user, session);
-        let online = self.live.is_online(user);
+    pub(crate) fn subscribe(
+        &mut self,
+        session: SessionRef,
+        user: UserId,
+        watcher: UserId,
+        roster: Rc<Roster>,
+        stored_ms: u64,
+    ) {
+        self.presence.subscribe(user, session, watcher, roster);
+        self.tell_presence(user, &[session], stored_ms);
+    }
+
+    /// Tells those of the sessions that watch a user its present presence.
+    pub(crate) fn tell_presence(&mut self, user: UserId, sessions: &[SessionRef], stored_ms: u64) {
         let last_seen_ms = self.presence.last_seen(user).map_or(stored_ms, WallTime::as_millis);
-        let frame = presence::frame(user, online, if online { 0 } else { last_seen_ms });
+        for (session, sight) in self.presence.watchers(user) {
+            if sessions.contains(&session) {
+                self.push_presence(session, user, sight, last_seen_ms);
+            }
+        }
+    }
+
+    fn push_presence(&mut self, session: SessionRef, user: UserId, sight: Sight, last_seen_ms: u64) {
+        let online = sight.online && self.live.is_online(user);
+        let last_seen_ms = if sight.last_seen && !online { last_seen_ms } else { 0 };
+        let frame = presence::frame(user, online, last_seen_ms);
         self.route_session(session, SessionMessage::Hint(Kind::Presence(frame)));
     }
 }
