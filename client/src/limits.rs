@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use columba_wire::limits::{SENDS_IN_FLIGHT_MAX, UNACKED_MAX};
+use columba_wire::limits::{FRAME_BYTES_MAX, POLL_HOLD_MS, SENDS_IN_FLIGHT_MAX, UNACKED_MAX};
 
 /// Messages that wait for their answer, sent or not. Beyond: [`crate::Error::OutboxFull`].
 pub const OUTBOX_MESSAGES_MAX: usize = 4096;
@@ -37,6 +37,14 @@ pub const PROFILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Head start of QUIC before WebSocket is tried instead.
 pub const QUIC_HEAD_START: Duration = Duration::from_secs(3);
+/// Head start of WebSocket, and of long-polling where that worked last, before the next is tried instead.
+pub const TCP_HEAD_START: Duration = Duration::from_secs(3);
+/// Time for one attempt at a long-poll request: longer than the server holds it.
+pub const POLL_TIMEOUT: Duration = Duration::from_millis(POLL_HOLD_MS + 10_000);
+/// Attempts at a long-poll request, each on a new connection. Beyond: the session is given up, and a new one begun.
+pub const POLL_ATTEMPTS_MAX: u32 = 3;
+/// Bytes of frames of a long-poll answer that are taken: the server stops at 64 KiB, and a frame may follow.
+pub const POLL_ANSWER_BYTES_MAX: usize = 64 * 1024 + 2 * FRAME_BYTES_MAX;
 /// Time from the transport's handshake to the welcome.
 pub const LOGIN_TIMEOUT: Duration = Duration::from_millis(columba_wire::limits::LOGIN_MS_MAX);
 /// Time for the last frames on [`crate::Client::close`].

@@ -8,7 +8,8 @@ use crate::types::{Account, Fingerprint};
 /// What carries the frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transport {
-    /// QUIC; WebSocket where that fails or takes longer than [`crate::limits::QUIC_HEAD_START`].
+    /// QUIC; WebSocket where that fails or takes longer than [`crate::limits::QUIC_HEAD_START`]; long-polling where
+    /// that fails too. What worked last is tried first.
     #[default]
     Auto,
     /// QUIC only.
@@ -17,6 +18,8 @@ pub enum Transport {
     WebSocket,
     /// WebSocket in the clear: for a server behind a proxy on the same machine, and for tests. No channel binding.
     PlainWebSocket,
+    /// Requests over HTTPS only.
+    LongPoll,
 }
 
 /// Which server certificate is trusted. The system's list of authorities is never asked.

@@ -24,6 +24,11 @@ use crate::error::Error;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
+    /// The SHA-256.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Of a certificate, DER.
     pub fn of(certificate: &[u8]) -> Self {
         Self(Sha256::digest(certificate).into())
@@ -205,6 +210,8 @@ pub enum Carrier {
     WebSocket,
     /// WebSocket in the clear.
     PlainWebSocket,
+    /// Requests over HTTPS, one after the other.
+    LongPoll,
 }
 
 impl fmt::Display for Carrier {
@@ -213,6 +220,7 @@ impl fmt::Display for Carrier {
             Self::Quic => "QUIC",
             Self::WebSocket => "WebSocket",
             Self::PlainWebSocket => "WebSocket without TLS",
+            Self::LongPoll => "long-polling",
         })
     }
 }

@@ -48,6 +48,16 @@ const _: () = assert!(
 );
 /// Control frames (ping, pong) of one WebSocket a second; and twice so many at once. Beyond: closed.
 pub const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+/// Bytes of frames that a long-poll answer collects, before the one that goes beyond it.
+pub const POLL_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Milliseconds in which a client must ask for the next long-poll answer; then its session ends, as that of a client
+/// that does not read.
+pub const POLL_ABSENT_MS_MAX: u64 = columba_wire::limits::OUTBOX_STALL_MS_MAX;
+/// Bytes of a long-poll body beyond one frame of the largest size: what is a little too long is told by the session.
+pub const POLL_BODY_BYTES_MORE: usize = 1024;
+/// Requests of a long-poll session on their way to it. One `GET` and one `POST` are due at a time, and repetitions of
+/// both. Beyond: they wait.
+pub const POLL_REQUESTS_MAX: usize = 4;
 /// Bytes of frames written at once to a QUIC stream.
 pub const QUIC_WRITE_BYTES_MAX: usize = 64 * 1024;
 /// Milliseconds for the last frames and the closing handshake of a transport to reach the peer.

@@ -253,6 +253,8 @@ core_metrics! {
     http_requests_total: Counter,
     /// WebSockets opened.
     websockets_total: Counter,
+    /// Long-poll sessions opened.
+    polls_total: Counter,
     /// Frames received from clients.
     frames_in_total: Counter,
     /// Bytes of them.

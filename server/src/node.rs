@@ -22,7 +22,7 @@ use crate::{
     config::{Config, PARTITIONS_DEFAULT},
     core::runtime::{self, CoreEvent, CoreSetup},
     error::{Error, Result},
-    front::{NodeShared, admission::Admission, listen, tls::Tls},
+    front::{NodeShared, admission::Admission, listen, poll::Polls, tls::Tls},
     limits::{CORES_MAX, DESCRIPTORS_RESERVED},
     metrics::CoreMetrics,
 };
@@ -75,6 +75,7 @@ impl Node {
             admission: Admission::new(connections),
             allowed_origins: config.allowed_origins.clone(),
             metrics_to_any: config.metrics_to_any,
+            polls: Polls::default(),
         });
         let (shutdown, stopping) = watch::channel(false);
         let (event_sender, events) = mpsc::channel(usize::from(CORES_MAX) * 2);

@@ -57,6 +57,9 @@ pub const LOGIN_MS_MAX: u64 = 10_000;
 pub const LOGIN_ATTEMPTS_MAX: u32 = 3;
 /// Milliseconds for a frame, once begun, to arrive whole.
 pub const FRAME_MS_MAX: u64 = 10_000;
+/// Milliseconds that a long-poll request waits for something to say; then it is answered with nothing. Below what
+/// proxies allow, commonly 30 s.
+pub const POLL_HOLD_MS: u64 = 25_000;
 /// Devices of a user. Beyond: `TOO_MANY`, until one is revoked.
 pub const DEVICES_MAX: usize = 8;
 /// Bytes of a device's name.

@@ -27,7 +27,8 @@ pub struct ChatArgs {
     /// The node.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7443")]
     pub(super) server: String,
-    /// What carries the messages; auto is QUIC, and WebSocket where that does not get through. Plain has no TLS.
+    /// What carries the messages; auto is QUIC, WebSocket where that does not get through, and
+    /// polling where nothing else does. Plain has no TLS.
     #[arg(long, value_name = "WAY", value_enum, default_value = "auto")]
     transport: Way,
     /// Certificate of the node, or of the authorities that sign it (PEM) [default: trust the first one seen].
@@ -57,6 +58,7 @@ enum Way {
     Quic,
     Websocket,
     Plain,
+    Poll,
 }
 
 impl ChatArgs {
@@ -89,6 +91,7 @@ impl ChatArgs {
             Way::Quic => Transport::Quic,
             Way::Websocket => Transport::WebSocket,
             Way::Plain => Transport::PlainWebSocket,
+            Way::Poll => Transport::LongPoll,
         };
         options.trust = match (&self.certificate, self.fingerprint) {
             (Some(certificate), _) => Trust::Certificates(certificate.clone()),
@@ -216,6 +219,7 @@ mod tests {
             ("quic", Transport::Quic),
             ("websocket", Transport::WebSocket),
             ("plain", Transport::PlainWebSocket),
+            ("poll", Transport::LongPoll),
         ] {
             assert_eq!(
                 parse(&["--as", "ada", "--transport", way]).unwrap().options(Path::new("p")).transport,

@@ -1,4 +1,4 @@
-//! (D) One attempt to connect: names, then QUIC or WebSocket.
+//! (D) One attempt to connect: names, then QUIC, WebSocket or long-polling.
 
 use core::{
     net::SocketAddr,
@@ -10,18 +10,20 @@ use columba_wire::{
     frame::FrameError,
     v1::{ClientFrame, ServerFrame},
 };
+use futures_util::future::BoxFuture;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{
+    poll::{self, PollLink},
     quic::{self, QuicLink},
     tls::Rule,
     websocket::{self, WebSocketLink},
 };
 use crate::{
     error::Error,
-    limits::{CONNECT_TIMEOUT, QUIC_HEAD_START},
+    limits::{CONNECT_TIMEOUT, QUIC_HEAD_START, TCP_HEAD_START},
     options::{Transport, Trust},
     types::{Carrier, Fingerprint},
 };
@@ -106,16 +108,36 @@ impl Target {
             Transport::Quic => quic::connect(self, address).await,
             Transport::WebSocket => websocket::connect(self, address).await,
             Transport::PlainWebSocket => websocket::connect_plain(self, address).await,
-            Transport::Auto if self.last == Some(Carrier::WebSocket) => match websocket::connect(self, address).await {
-                Err(error) if !error.is_final() => quic::connect(self, address).await,
-                done => done,
-            },
-            Transport::Auto => match tokio::time::timeout(QUIC_HEAD_START, quic::connect(self, address)).await {
-                Ok(Ok(connected)) => Ok(connected),
-                Ok(Err(error)) if error.is_final() => Err(error),
-                Ok(Err(_)) | Err(_) => websocket::connect(self, address).await,
-            },
+            Transport::LongPoll => poll::connect(self, address).await,
+            Transport::Auto => self.connect_somehow(address).await,
         }
+    }
+
+    /// What worked last first, then QUIC, WebSocket and long-polling; all but the last try within a time.
+    async fn connect_somehow(&self, address: SocketAddr) -> Result<Connected, Error> {
+        let last = self.last.filter(|last| *last != Carrier::PlainWebSocket);
+        let others = [Carrier::Quic, Carrier::WebSocket, Carrier::LongPoll].into_iter();
+        let ways = last.into_iter().chain(others.filter(|way| Some(*way) != last));
+        let mut error = self.error("not tried");
+        for (left, way) in (0..3).rev().zip(ways) {
+            let head_start = match way {
+                _ if left == 0 => CONNECT_TIMEOUT,
+                Carrier::Quic => QUIC_HEAD_START,
+                Carrier::WebSocket | Carrier::PlainWebSocket | Carrier::LongPoll => TCP_HEAD_START,
+            };
+            let connecting: BoxFuture<'_, _> = match way {
+                Carrier::Quic => Box::pin(quic::connect(self, address)),
+                Carrier::WebSocket | Carrier::PlainWebSocket => Box::pin(websocket::connect(self, address)),
+                Carrier::LongPoll => Box::pin(poll::connect(self, address)),
+            };
+            match tokio::time::timeout(head_start, connecting).await {
+                Ok(Ok(connected)) => return Ok(connected),
+                Ok(Err(refused)) if refused.is_final() => return Err(refused),
+                Ok(Err(failed)) => error = failed,
+                Err(_) => error = self.error("no answer"),
+            }
+        }
+        Err(error)
     }
 
     /// What the transport said.
@@ -129,6 +151,7 @@ pub(crate) enum Link {
     Quic(Box<QuicLink>),
     WebSocket(Box<WebSocketLink<TlsStream<TcpStream>>>),
     PlainWebSocket(Box<WebSocketLink<TcpStream>>),
+    Poll(Box<PollLink>),
 }
 
 impl Link {
@@ -138,6 +161,7 @@ impl Link {
             Self::Quic(link) => link.has_room(),
             Self::WebSocket(link) => link.has_room(),
             Self::PlainWebSocket(link) => link.has_room(),
+            Self::Poll(link) => link.has_room(),
         }
     }
 
@@ -147,6 +171,7 @@ impl Link {
             Self::Quic(link) => link.push(frame),
             Self::WebSocket(link) => link.push(frame),
             Self::PlainWebSocket(link) => link.push(frame),
+            Self::Poll(link) => link.push(frame),
         }
     }
 
@@ -162,6 +187,7 @@ impl Link {
             Self::Quic(link) => link.poll(cx, reads, frames),
             Self::WebSocket(link) => link.poll(cx, reads, frames),
             Self::PlainWebSocket(link) => link.poll(cx, reads, frames),
+            Self::Poll(link) => link.poll(cx, reads, frames),
         }
     }
 
@@ -171,6 +197,7 @@ impl Link {
             Self::Quic(link) => link.close().await,
             Self::WebSocket(link) => link.close().await,
             Self::PlainWebSocket(link) => link.close().await,
+            Self::Poll(link) => link.close().await,
         }
     }
 }

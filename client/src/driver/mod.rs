@@ -2,8 +2,8 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`connect`] | one attempt: names, QUIC or WebSocket |
-//! | [`websocket`], [`quic`] | frames over a connection |
+//! | [`connect`] | one attempt: names, QUIC, WebSocket, or long-polling |
+//! | [`websocket`], [`quic`], [`poll`] | frames over a connection, or several |
 //! | [`tls`] | which certificate is trusted |
 //!
 //! Invariants
@@ -12,6 +12,7 @@
 //! - Everything that waits is bounded: where the application does not take its events, the socket is not read.
 
 mod connect;
+mod poll;
 mod quic;
 mod tls;
 mod websocket;

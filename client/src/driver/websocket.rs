@@ -78,7 +78,8 @@ pub(super) async fn connect_plain(target: &Target, address: SocketAddr) -> Resul
     })
 }
 
-async fn connect_tcp(target: &Target, address: SocketAddr) -> Result<TcpStream, Error> {
+/// A TCP connection that sends at once.
+pub(super) async fn connect_tcp(target: &Target, address: SocketAddr) -> Result<TcpStream, Error> {
     let tcp = TcpStream::connect(address).await.map_err(|error| target.error(error))?;
     tcp.set_nodelay(true).map_err(|error| target.error(error))?;
     Ok(tcp)

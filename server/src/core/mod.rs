@@ -139,6 +139,8 @@ pub enum Transport {
     WebSocket,
     /// QUIC.
     Quic,
+    /// Requests, one after the other.
+    Poll,
 }
 
 /// What the server itself computed for a connection: what a client's signature may be bound to.

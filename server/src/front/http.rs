@@ -1,32 +1,31 @@
-//! (D) HTTP/1.1 in front of the WebSocket: health, readiness, metrics, and the upgrade.
+//! (D) HTTP/1.1: health, readiness, metrics, the upgrade to a WebSocket, and requests that poll.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/v1/ws` | 101, and the connection is a WebSocket |
+//! | `/v1/poll`, and below it | long-polling: [`super::poll`] |
 //! | `/healthz` | 200 while the process answers |
 //! | `/readyz` | 200 while every partition of the node is led and applied here, 503 otherwise |
 //! | `/metrics` | Prometheus text; to loopback alone, unless the operator says otherwise |
 //! | `/` | what this is, in a line |
 //!
 //! Invariants
-//! - A request head is at most 8 KiB, in at most 5 s; no request has a body that is read.
-//! - A page of another origin cannot open a WebSocket, unless the operator lists it.
+//! - A request head is at most 8 KiB, in at most 5 s; no request has a body that is read, but those that poll.
+//! - A page of another origin can neither open a WebSocket nor poll, unless the operator lists it.
 
-use core::{
-    cell::Cell,
-    future::{Ready, ready},
-    time::Duration,
-};
+use core::{cell::Cell, time::Duration};
 use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
 use bytes::Bytes;
+use columba_engine::env::{Clock, Disk};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     header::{
-        ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-        SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
+        CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, VARY,
     },
     server::conn::http1,
     service::service_fn,
@@ -34,10 +33,14 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{NodeShared, websocket::accept_key};
+use super::{
+    Front, NodeShared,
+    poll::{self, POLL_PATH, Via},
+    websocket::accept_key,
+};
 use crate::{
     limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX},
-    metrics::{self, CoreMetrics},
+    metrics,
 };
 
 /// Path of the WebSocket.
@@ -47,21 +50,26 @@ pub const SUBPROTOCOL: &str = "columba.v1";
 
 /// Serves requests until one becomes a WebSocket: then the socket comes back, with what was read behind the request.
 /// `None` when the connection ended before.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static, D: Disk, C: Clock>(
     socket: S,
-    peer: IpAddr,
-    shared: &NodeShared,
-    metrics: &CoreMetrics,
+    front: &Rc<Front<D, C>>,
+    via: &Via<'_>,
 ) -> Option<(S, Vec<u8>)> {
-    let is_upgraded = Rc::new(Cell::new(false));
-    let service = service_fn(|request: Request<Incoming>| -> Ready<Result<_, Infallible>> {
-        let response = answer(request.method(), request.uri().path(), request.headers(), peer, shared);
+    let is_upgraded = Cell::new(false);
+    let is_upgraded = &is_upgraded;
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        if is_below(request.uri().path(), POLL_PATH) {
+            front.metrics.http_requests_total.add(1);
+            return Ok::<_, Infallible>(answer_poll(front, via, request).await);
+        }
+        let path = request.uri().path();
+        let response = answer(request.method(), path, request.headers(), via.peer.ip(), &front.shared);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             is_upgraded.set(true);
         } else {
-            metrics.http_requests_total.add(1);
+            front.metrics.http_requests_total.add(1);
         }
-        ready(Ok(response))
+        Ok(response)
     });
     let mut builder = http1::Builder::new();
     builder
@@ -75,7 +83,32 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     is_upgraded.get().then(|| (parts.io.into_inner(), parts.read_buf.into()))
 }
 
-type Page = Response<Full<Bytes>>;
+pub(super) type Page = Response<Full<Bytes>>;
+
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Polls for pages of allowed origins alone; their browsers ask first, and want to be told.
+async fn answer_poll<D: Disk, C: Clock>(front: &Rc<Front<D, C>>, via: &Via<'_>, request: Request<Incoming>) -> Page {
+    let headers = request.headers();
+    if !origin_is_allowed(headers, &front.shared.allowed_origins) {
+        return text(StatusCode::FORBIDDEN, "this origin is not allowed (allowed_origins)\n");
+    }
+    let origin = headers.get(ORIGIN).cloned();
+    let mut page = match *request.method() {
+        Method::OPTIONS => text(StatusCode::NO_CONTENT, ""),
+        _ => poll::answer(front, via, request).await,
+    };
+    if let Some(origin) = origin {
+        let allowed = page.headers_mut();
+        allowed.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        allowed.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        allowed.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization"));
+        allowed.insert(VARY, HeaderValue::from_static("origin"));
+    }
+    page
+}
 
 fn answer(method: &Method, path: &str, headers: &HeaderMap, peer: IpAddr, shared: &NodeShared) -> Page {
     if *method != Method::GET && *method != Method::HEAD {
@@ -99,14 +132,14 @@ fn answer(method: &Method, path: &str, headers: &HeaderMap, peer: IpAddr, shared
         "/metrics" => text(StatusCode::FORBIDDEN, "metrics are shown to this machine alone (metrics_to)\n"),
         "/" => {
             let what = "This is a Columba node: a message database that delivers. Clients speak columba.v1 over \
-                        WebSocket at /v1/ws, or over QUIC at the same port.\n";
+                        WebSocket at /v1/ws, over QUIC at the same port, or by polling /v1/poll.\n";
             text(StatusCode::OK, what)
         }
         _ => text(StatusCode::NOT_FOUND, "no such page\n"),
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Page {
     let mut page = Response::new(Full::new(body.into()));
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

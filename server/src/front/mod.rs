@@ -3,11 +3,12 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`websocket`], [`quic`] | the two transports |
-//! | [`http`] | health, metrics, and the upgrade to a WebSocket |
+//! | [`poll`] | the third, for networks that allow nothing else |
+//! | [`http`] | health, metrics, the upgrade to a WebSocket, requests that poll |
 //! | [`tls`] | certificate, TLS settings, what signatures are bound to |
 //! | [`admission`] | who may connect: bounds by node, address, and of those not logged in |
 //! | [`listen`] | the sockets of a node |
-//! | `pump` | frames between a connection and its session, the same for both transports |
+//! | `pump` | frames between a connection and its session, the same for all transports |
 //!
 //! A connection is one task on its core. It is counted from accept to close; until it is logged in it has a place in
 //! the lobby, from which newer ones displace it.
@@ -19,6 +20,7 @@
 pub mod admission;
 pub mod http;
 pub mod listen;
+pub mod poll;
 mod pump;
 pub mod quic;
 pub mod tls;
@@ -49,6 +51,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::{
     admission::{Admission, Lobby, LobbyTicket, Permit},
+    poll::{Polls, Via},
     pump::{End, Pump},
     tls::Tls,
     websocket::WebSocketLink,
@@ -72,6 +75,8 @@ pub struct NodeShared {
     pub allowed_origins: Vec<String>,
     /// Whether anybody may read the metrics.
     pub metrics_to_any: bool,
+    /// The long-poll sessions.
+    pub polls: Polls,
 }
 
 impl NodeShared {
@@ -89,6 +94,7 @@ impl NodeShared {
             admission: Admission::new(limits),
             allowed_origins: Vec::new(),
             metrics_to_any: false,
+            polls: Polls::default(),
         }
     }
 }
@@ -168,7 +174,7 @@ pub(crate) async fn run_tcp<D: Disk, C: Clock>(
 }
 
 async fn serve_tcp<D: Disk, C: Clock>(
-    front: &Front<D, C>,
+    front: &Rc<Front<D, C>>,
     socket: TcpStream,
     peer: SocketAddr,
     acceptor: Option<TlsAcceptor>,
@@ -198,13 +204,14 @@ async fn serve_tcp<D: Disk, C: Clock>(
 }
 
 async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + 'static, D: Disk, C: Clock>(
-    front: &Front<D, C>,
+    front: &Rc<Front<D, C>>,
     socket: S,
     peer: SocketAddr,
     binding: BindingOffer,
     ticket: &LobbyTicket,
 ) {
-    let requests = Box::pin(http::serve(socket, peer.ip(), &front.shared, &front.metrics));
+    let via = Via { peer, binding, ticket };
+    let requests = Box::pin(http::serve(socket, front, &via));
     let Some((socket, read)) = requests.await else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Moves frames between one connection and its session; the same for both transports.
+//! Moves frames between one connection and its session; the same for all transports.
 //!
 //! ```text
 //!   link.poll_read -> decode -> session.handle_frame            while the session wants input
@@ -68,7 +68,7 @@ pub(crate) enum End {
     Stalled,
 }
 
-/// A connection as the pump sees it: the two transports, and nothing else.
+/// A connection as the pump sees it: the transports, and nothing else.
 pub(crate) trait Link {
     /// The next frame.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Input>;

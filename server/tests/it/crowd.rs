@@ -31,6 +31,7 @@ async fn connect(node: &Node, over: Over, number: usize) -> Link {
     match over {
         Over::Plain => Link::connect_plain(node.plain(), from).await,
         Over::Tls => Link::WebSocket(WebSocket::open(Box::new(tls_from(node, from).await.0)).await),
+        Over::Poll => Link::connect(node, over).await.0,
         Over::Quic => {
             // Without a word there would be no stream.
             let mut link = Link::Quic(Quic::connect(node).await);

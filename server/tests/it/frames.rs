@@ -58,7 +58,7 @@ async fn before_login(node: &Node, over: Over) {
     // Announced is enough.
     let mut raw = connect().await;
     let announcement = match over {
-        Over::Quic => 20_000_u32.to_be_bytes().to_vec(),
+        Over::Quic | Over::Poll => 20_000_u32.to_be_bytes().to_vec(),
         Over::Plain | Over::Tls => header(BINARY, 20_000),
     };
     raw.link.send_bytes(&announcement).await;

@@ -1,5 +1,5 @@
-//! Connections of the raw client: WebSocket, plain or over TLS, written by hand so that every rule can be broken; and
-//! QUIC. A frame in is a frame out; the end of the connection is `None`.
+//! Connections of the raw client: WebSocket, plain or over TLS, written by hand so that every rule can be broken; QUIC;
+//! and long-polling. A frame in is a frame out; the end of the connection is `None`.
 
 use core::net::SocketAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::node::Node;
+use crate::{http::Http, node::Node};
 
 /// A finished frame that is not continued.
 const FIN: u8 = 0x80;
@@ -43,10 +43,14 @@ pub(crate) enum Over {
     Tls,
     /// QUIC.
     Quic,
+    /// Requests over TLS.
+    Poll,
 }
 
-/// All of them.
+/// Those that carry a stream of bytes.
 pub(crate) const TRANSPORTS: [Over; 3] = [Over::Plain, Over::Tls, Over::Quic];
+/// All of them.
+pub(crate) const ALL_TRANSPORTS: [Over; 4] = [Over::Plain, Over::Tls, Over::Quic, Over::Poll];
 
 /// A connection of either kind.
 pub(crate) enum Link {
@@ -54,6 +58,8 @@ pub(crate) enum Link {
     WebSocket(WebSocket),
     /// A QUIC stream.
     Quic(Quic),
+    /// Requests.
+    Poll(Poll),
 }
 
 impl Link {
@@ -74,6 +80,7 @@ impl Link {
                 quic.connection.export_keying_material(&mut secret, EXPORTER_LABEL, b"").unwrap();
                 (Self::Quic(quic), Binding::tls_exporter(secret))
             }
+            Over::Poll => (Self::Poll(Poll::open(node).await), Binding::server_certificate(&certificate(node))),
         }
     }
 
@@ -94,6 +101,10 @@ impl Link {
                 let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
                 link.send(&[&length, frame].concat()).await;
             }
+            Self::Poll(link) => {
+                let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
+                link.send(&[&length, frame].concat()).await;
+            }
         }
     }
 
@@ -102,6 +113,7 @@ impl Link {
         match self {
             Self::WebSocket(link) => link.send(bytes).await,
             Self::Quic(link) => link.send(bytes).await,
+            Self::Poll(link) => link.send(bytes).await,
         }
     }
 
@@ -110,6 +122,7 @@ impl Link {
         match self {
             Self::WebSocket(link) => link.receive().await,
             Self::Quic(link) => link.receive().await,
+            Self::Poll(link) => link.receive().await,
         }
     }
 }
@@ -285,6 +298,51 @@ impl Quic {
             }
             let chunk = self.receive.read_chunk(64 * 1024, true).await.ok()??;
             self.deframer.push(&chunk.bytes);
+        }
+    }
+}
+
+/// A long-poll session over two connections.
+pub(crate) struct Poll {
+    asking: Http,
+    saying: Http,
+    token: String,
+    asked: u64,
+    said: u64,
+    deframer: Deframer,
+}
+
+impl Poll {
+    /// Begins a session.
+    pub(crate) async fn open(node: &Node) -> Self {
+        let mut saying = Http::tls(node).await;
+        let answer = saying.request("POST", "/v1/poll", "", b"").await.unwrap();
+        assert_eq!(answer.status, 201);
+        let token = format!("Authorization: Bearer {}\r\n", String::from_utf8(answer.body.to_vec()).unwrap());
+        let deframer = Deframer::new(FRAME_BYTES_MAX);
+        Self { asking: Http::tls(node).await, saying, token, asked: 0, said: 0, deframer }
+    }
+
+    async fn send(&mut self, records: &[u8]) {
+        self.said += 1;
+        // What is wrong is told by the receiving side.
+        let _ = self.saying.request("POST", &format!("/v1/poll/{}", self.said), &self.token, records).await;
+    }
+
+    async fn receive(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.deframer.next_frame().unwrap() {
+                return Some(frame);
+            }
+            if !self.asking.is_asked() {
+                self.asked += 1;
+                self.asking.ask("GET", &format!("/v1/poll/{}", self.asked), &self.token, b"").await?;
+            }
+            let answer = self.asking.answer().await?;
+            if answer.status != 200 {
+                return None;
+            }
+            self.deframer.push(&answer.body);
         }
     }
 }

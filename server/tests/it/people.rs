@@ -10,7 +10,7 @@ use columba_wire::{
 };
 
 use crate::{
-    link::{Over, TRANSPORTS},
+    link::{ALL_TRANSPORTS, Over},
     node::{Node, run, setup, soon},
     phone::options,
     raw::{Person, Raw, id},
@@ -47,7 +47,7 @@ fn text(text: &str) -> Option<Bytes> {
 fn a_profile_is_what_its_user_made_it_and_outlives_the_node() {
     run(LIMIT, async {
         let mut node = setup().cores(2).start().await;
-        for over in TRANSPORTS {
+        for over in ALL_TRANSPORTS {
             let handle = |who: &str| format!("{who}-{over:?}").to_lowercase();
             let (mut ada, mut bob) = (Person::new(&handle("ada")), Person::new(&handle("bob")));
             let mut adas = Raw::register(&node, over, &mut ada).await;

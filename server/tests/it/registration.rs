@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use crate::{
-    link::{Over, TRANSPORTS},
+    link::{ALL_TRANSPORTS, Over},
     node::{Node, run, setup},
     phone::options,
     raw::{Person, Raw, hello},
@@ -36,7 +36,7 @@ fn an_invite_lets_in_and_nothing_else_does() {
         let invites = "come in Ada,another invite";
         let node = setup().set("registration.mode", "invite").set("registration.invites", invites).start().await;
         assert_eq!(announced(&node).await, i32::from(v1::Registration::Invite));
-        for over in TRANSPORTS {
+        for over in ALL_TRANSPORTS {
             let handle = |who: &str| format!("{who}-{over:?}").to_lowercase();
             for wrong in ["", "come in", "another invite ", "COME IN ADA"] {
                 let refused = outcome(&node, over, &handle("wrong"), wrong).await;
@@ -74,7 +74,7 @@ fn a_token_of_the_operators_identity_provider_lets_in_whom_it_names() {
             let claims = json!({"sub": handle, "exp": exp});
             jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(key)).unwrap()
         };
-        for over in TRANSPORTS {
+        for over in ALL_TRANSPORTS {
             let handle = format!("named-{over:?}").to_lowercase();
             for wrong in [
                 String::new(),
@@ -101,7 +101,7 @@ fn a_closed_node_takes_nobody_new_and_lets_in_who_was_there() {
         node.set_env("COLUMBA_REGISTRATION_MODE", "closed");
         node.start().await;
         assert_eq!(announced(&node).await, i32::from(v1::Registration::Closed));
-        for over in TRANSPORTS {
+        for over in ALL_TRANSPORTS {
             assert_eq!(outcome(&node, over, "new", "").await, Err(Code::RegistrationRefused));
             Raw::login(&node, over, &ada).await;
         }

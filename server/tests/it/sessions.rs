@@ -8,7 +8,7 @@ use columba_wire::{
 };
 
 use crate::{
-    link::{Over, TRANSPORTS},
+    link::{ALL_TRANSPORTS, Over},
     node::{run, setup},
     raw::{Person, Raw, ack, id, send},
 };
@@ -24,7 +24,7 @@ fn a_newer_session_takes_over_from_the_older_one_without_losing_a_message() {
         let mut old = Raw::register(&node, Over::Tls, &mut bob).await;
         let chat = ChatId::direct(ada.user(), bob.user());
         let mut last = 0;
-        for over in TRANSPORTS.into_iter().cycle().take(9) {
+        for over in ALL_TRANSPORTS.into_iter().cycle().take(12) {
             let before = last;
             for _ in 0..20 {
                 last += 1;
@@ -64,7 +64,7 @@ fn a_retry_is_recognised_after_any_number_of_reconnects() {
         for number in 1..=64 {
             a.ask(send(number, bob.user(), "once")).await.unwrap();
         }
-        for over in TRANSPORTS {
+        for over in ALL_TRANSPORTS {
             let mut a = Raw::login(&node, over, &ada).await;
             for number in 1..=64 {
                 let Ok(Kind::Sent(sent)) = a.ask(send(number, bob.user(), "once")).await else { panic!("not sent") };

@@ -45,7 +45,7 @@ fn who_stops_in_the_middle_is_cut_off_in_time_and_delays_nobody() {
         let mut frames = Vec::new();
         for over in TRANSPORTS {
             let half = match over {
-                Over::Quic => 500_u32.to_be_bytes().to_vec(),
+                Over::Quic | Over::Poll => 500_u32.to_be_bytes().to_vec(),
                 Over::Plain | Over::Tls => header(BINARY, 500),
             };
             let mut stranger = Raw::connect(&node, over).await;

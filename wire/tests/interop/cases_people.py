@@ -52,7 +52,7 @@ async def presence(world):
         await end(bob)
         state = await alice.take("presence", lambda state: not state.online)
         assert state.user_id == user and abs(state.last_seen_ms - left) < 5000, state
-        bob = await world.login(bob.device, world.near)
+        bob = await world.login(bob.device, world.far)
         await alice.take("presence", lambda state: state.user_id == user and state.online)
 
 

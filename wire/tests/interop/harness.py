@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import protocol as p
-from client import QuicTransport, Session, WebSocketTransport, WireError
+from client import PollTransport, QuicTransport, Session, WebSocketTransport, WireError
 from node import Node
 
 # Pairs of transports: that of a case's first user, and that of the second.
 WEBSOCKET, QUIC = (WebSocketTransport, QuicTransport), (QuicTransport, WebSocketTransport)
+POLL = (PollTransport, WebSocketTransport)
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Case:
 CASES: list[Case] = []
 
 
-def case(over=(WEBSOCKET, QUIC)):
+def case(over=(WEBSOCKET, QUIC, POLL)):
     """Makes a function a test, run once over each of these pairs of transports."""
 
     def add(run):

@@ -80,6 +80,7 @@ fn every_limit_is_documented_with_its_value() {
         LOGIN_MS_MAX,
         LOGIN_ATTEMPTS_MAX,
         FRAME_MS_MAX,
+        POLL_HOLD_MS,
         DEVICES_MAX,
         DEVICE_NAME_BYTES_MAX,
         LINK_MS_MAX,
