@@ -89,7 +89,7 @@ impl Member {
     }
 }
 
-fn changing(client_seq: u64, chat: Option<ChatId>, change: Change) -> v1::Send {
+pub(crate) fn changing(client_seq: u64, chat: Option<ChatId>, change: Change) -> v1::Send {
     let chat_id = chat.map(|chat| id(chat.as_bytes())).unwrap_or_default();
     let change = Some(Box::new(v1::GroupChange { kind: Some(change) }));
     v1::Send { client_seq, chat_id, change, ..v1::Send::default() }
@@ -124,7 +124,7 @@ pub(crate) fn rename(name: &str) -> Change {
     Change::SetLook(v1::SetLook { name: Some(Bytes::copy_from_slice(name.as_bytes())), ..v1::SetLook::default() })
 }
 
-fn announcements(only: bool) -> Change {
+pub(crate) fn announcements(only: bool) -> Change {
     Change::SetLook(v1::SetLook { announcements: Some(only), ..v1::SetLook::default() })
 }
 
@@ -140,7 +140,7 @@ pub(crate) fn get_receipts(chat: ChatId) -> Request {
     Request::GetReceipts(v1::GetReceipts { chat_id: id(chat.as_bytes()) })
 }
 
-fn read(chat: ChatId, seq: u64) -> Request {
+pub(crate) fn read(chat: ChatId, seq: u64) -> Request {
     Request::Read(v1::Read { chat_id: id(chat.as_bytes()), seq })
 }
 

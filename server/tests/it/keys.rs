@@ -43,7 +43,7 @@ fn pre_key(of: &Person, kind: PreKeyKind, number: u64) -> v1::PreKey {
     v1::PreKey { id: number, key: id(&key), signature: id(&signature.to_bytes()) }
 }
 
-fn put_keys(of: &Person, one_time: RangeInclusive<u64>) -> v1::PutKeys {
+pub(crate) fn put_keys(of: &Person, one_time: RangeInclusive<u64>) -> v1::PutKeys {
     let key = some_key(0);
     v1::PutKeys {
         identity_key: id(&key),
@@ -60,7 +60,7 @@ async fn put(raw: &mut Raw, keys: v1::PutKeys) -> Result<u32, Code> {
     }
 }
 
-fn get_keys(user: UserId, device_ids: Vec<u32>) -> Request {
+pub(crate) fn get_keys(user: UserId, device_ids: Vec<u32>) -> Request {
     Request::GetKeys(v1::GetKeys { user_id: id(user.as_bytes()), device_ids })
 }
 

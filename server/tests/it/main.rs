@@ -22,6 +22,7 @@
     reason = "tests on 64-bit machines with real files and a real clock, which print what they measured"
 )]
 
+mod authorisation;
 mod catch_up;
 mod config;
 mod crowd;

@@ -35,7 +35,7 @@ pub fn who_is_blocked_sends_nothing(clients: &[Client]) -> Vec<String> {
             };
             let stops = |block: &Block| {
                 block.since.is_some_and(|since| number(&message.body) > since)
-                    && block.until.is_none_or(|until| message.at <= until)
+                    && block.until.is_none_or(|until| message.at < until)
             };
             if between(clients, user, to).any(stops) {
                 let (handle, seq) = (&client.handle, message.seq);
