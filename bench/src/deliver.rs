@@ -9,7 +9,7 @@
 
 mod summary;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::{
         latency::{self, LatencyPlan, LatencyResult},
         throughput::{self, ThroughputPlan, ThroughputResult},
     },
-    node::{self, Process},
+    node::{self, Process, ServerOptions},
     raw::{BLOCK_BYTES, RawFile},
     report::{Machine, Percentiles, median, write_json},
 };
@@ -60,18 +60,8 @@ pub(crate) struct Options {
     /// Threads of the load.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Cores of the node; its own default otherwise.
-    #[arg(long)]
-    cores: Option<usize>,
-    /// The node's binary; the release build beside this program otherwise.
-    #[arg(long)]
-    node: Option<PathBuf>,
-    /// A further argument of the node, repeatable.
-    #[arg(long = "node-arg", allow_hyphen_values = true)]
-    node_args: Vec<String>,
-    /// Directory for data, on the disk to be measured; otherwise below the target directory.
-    #[arg(long)]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    servers: ServerOptions,
     /// Writes everything here as well.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -128,20 +118,15 @@ struct Report<'a> {
 /// A server failed, a message went missing, or the disk does not take direct writes.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     node::pass_on_signals()?;
-    let parent = match &options.dir {
-        Some(dir) => dir.clone(),
-        None => node::target_dir()?.join("bench"),
-    };
-    std::fs::create_dir_all(&parent)?;
-    let dir = tempfile::Builder::new().prefix("deliver-").tempdir_in(&parent)?;
+    let dir = options.servers.data_dir("deliver-")?;
     let machine = Machine::here(dir.path());
     println!("{}\n", machine.line());
 
     let mut bench = Bench {
         options,
         raw: RawFile::create(dir.path(), "raw")?,
-        node: if options.floors { None } else { Some(start_node(options, dir.path())?) },
-        echo: start_echo(dir.path())?,
+        node: if options.floors { None } else { Some(options.servers.start_node(dir.path())?) },
+        echo: node::start_echo(dir.path())?,
     };
     let mut runs = Vec::new();
     for n in 0..options.runs {
@@ -170,23 +155,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_node(options: &Options, dir: &Path) -> anyhow::Result<Process> {
-    let mut command = std::process::Command::new(node::binary(options.node.as_deref())?);
-    command.arg("serve").arg("--data-dir").arg(dir.join("node"));
-    command.args(["--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0", "--json-ready"]);
-    if let Some(cores) = options.cores {
-        command.args(["--cores", &cores.to_string()]);
-    }
-    command.args(&options.node_args);
-    Process::start(command, &dir.join("node.log"), true)
-}
-
-fn start_echo(dir: &Path) -> anyhow::Result<Process> {
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg("echo-server").arg("--dir").arg(dir);
-    Process::start(command, &dir.join("echo.log"), false)
-}
-
 struct Bench<'a> {
     options: &'a Options,
     raw: RawFile,
@@ -199,7 +167,12 @@ impl Bench<'_> {
         let options = self.options;
         let paced_count = options.rate * (options.seconds + options.warmup).min(5);
         let write_paced = self.raw.measure(BLOCK_BYTES, paced_count, options.rate)?.percentiles();
-        let plan = LatencyPlan { rate: options.rate, warmup_seconds: options.warmup, seconds: options.seconds };
+        let plan = LatencyPlan {
+            rate: options.rate,
+            warmup_seconds: options.warmup,
+            seconds: options.seconds,
+            body_bytes: BODY_BYTES,
+        };
         let latency = (!options.only_throughput)
             .then(|| self.compare(|server, service| latency::measure(&server.target, transport, service, plan)))
             .transpose()?;
@@ -211,6 +184,7 @@ impl Bench<'_> {
             threads: options.threads,
             warmup_seconds: options.warmup,
             seconds: options.seconds,
+            body_bytes: BODY_BYTES,
         };
         let throughput = (!options.only_latency)
             .then(|| {

@@ -1,8 +1,9 @@
 //! (D) The floor's server: Columba's transports, libraries and traffic with nothing behind them, or one raw durable
 //! write per batch.
 //!
-//! One thread. A message goes to the partner, a reply to its sender, an acknowledgement nowhere. Pairs that ask for it
-//! wait for a group commit: what has come in since the last write is written in one, then forwarded.
+//! One thread. A message goes to everybody else in its sender's room, a reply to its sender, an acknowledgement
+//! nowhere. Rooms that ask for it wait for a group commit: what has come in since the last write is written in one,
+//! then forwarded. A connection that asks for a stream gets nothing else.
 
 use std::{
     cell::RefCell,
@@ -18,7 +19,7 @@ use anyhow::{Context as _, ensure};
 use bytes::{Buf as _, Bytes};
 use quinn::{Endpoint, crypto::rustls::QuicServerConfig};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::Notify,
     task::{LocalSet, spawn_local, yield_now},
 };
@@ -27,15 +28,18 @@ use tokio_rustls::{TlsAcceptor, TlsStream};
 use crate::{
     load::{
         Link,
-        dialect::{ECHO_HELLO, ECHO_MESSAGE, ECHO_REPLY, echo_short},
+        dialect::{ECHO_HELLO, ECHO_MESSAGE, ECHO_REPLY, ECHO_STREAM, Times, echo_message, echo_short},
         quic::QuicLink,
         websocket::WebSocketLink,
     },
     node::Ready,
     raw::{RawFile, WRITE_BYTES_MAX},
+    socket::Counted,
     tls,
 };
 
+/// Messages of a stream that are flushed together.
+const STREAM_BATCH: u64 = 64;
 /// Bytes that a journal adds to each message: a record's header.
 const RECORD_HEADER_BYTES: usize = 29;
 
@@ -89,7 +93,8 @@ async fn accept_plain(listener: TcpListener, hub: Rc<Hub>) -> anyhow::Result<()>
         let hub = Rc::clone(&hub);
         spawn_local(async move {
             stream.set_nodelay(true)?;
-            hub.serve(Link::Plain(Box::new(WebSocketLink::<TcpStream>::accept(stream).await?))).await
+            let (stream, bytes) = Counted::new(stream);
+            hub.serve(Link::Plain(Box::new(WebSocketLink::accept(stream, bytes).await?))).await
         });
     }
 }
@@ -100,8 +105,9 @@ async fn accept_secure(listener: TcpListener, acceptor: TlsAcceptor, hub: Rc<Hub
         let (hub, acceptor) = (Rc::clone(&hub), acceptor.clone());
         spawn_local(async move {
             stream.set_nodelay(true)?;
+            let (stream, bytes) = Counted::new(stream);
             let stream = TlsStream::from(acceptor.accept(stream).await?);
-            hub.serve(Link::Secure(Box::new(WebSocketLink::accept(stream).await?))).await
+            hub.serve(Link::Secure(Box::new(WebSocketLink::accept(stream, bytes).await?))).await
         });
     }
 }
@@ -134,14 +140,14 @@ impl Outbox {
 /// A message on its way.
 struct Forward {
     from: Rc<Outbox>,
-    to: Rc<Outbox>,
+    to: Rc<[Rc<Outbox>]>,
     message: Bytes,
     reply: Bytes,
 }
 
 impl Forward {
     fn carry_out(self) {
-        self.to.push(self.message);
+        self.to.iter().for_each(|member| member.push(self.message.clone()));
         self.from.push(self.reply);
     }
 }
@@ -149,7 +155,7 @@ impl Forward {
 /// Who talks to whom, and what waits for the disk.
 #[derive(Default)]
 struct Hub {
-    sides: RefCell<BTreeMap<(u32, u8), Rc<Outbox>>>,
+    rooms: RefCell<BTreeMap<u32, Vec<Rc<Outbox>>>>,
     pending: RefCell<Vec<Forward>>,
     is_pending: Notify,
 }
@@ -183,25 +189,31 @@ impl Hub {
         let mut frames = Vec::new();
         link.receive(&mut frames).await?;
         let mut hello = frames.pop().context("a receive brings a frame")?;
-        ensure!(hello.try_get_u8()? == ECHO_HELLO, "a connection begins with a hello");
-        let (pair, side, commits) = (hello.try_get_u32_le()?, hello.try_get_u8()?, hello.try_get_u8()? != 0);
+        let kind = hello.try_get_u8()?;
+        if kind == ECHO_STREAM {
+            return stream(&mut link, hello.try_get_u64_le()?, hello.try_get_u32_le()?).await;
+        }
+        ensure!(kind == ECHO_HELLO, "a connection begins with a hello");
+        let (room, commits) = (hello.try_get_u32_le()?, hello.try_get_u8()? != 0);
         let own = Rc::new(Outbox::default());
-        self.sides.borrow_mut().insert((pair, side), Rc::clone(&own));
+        self.rooms.borrow_mut().entry(room).or_default().push(Rc::clone(&own));
         own.push(echo_short(ECHO_REPLY, 0));
-        let result = self.forward(&mut link, pair, side, commits, &own).await;
-        self.sides.borrow_mut().remove(&(pair, side));
+        let result = self.forward(&mut link, room, commits, &own).await;
+        if let Some(members) = self.rooms.borrow_mut().get_mut(&room) {
+            members.retain(|member| !Rc::ptr_eq(member, &own));
+        }
         result
     }
 
-    async fn forward(
-        &self,
-        link: &mut Link,
-        pair: u32,
-        side: u8,
-        commits: bool,
-        own: &Rc<Outbox>,
-    ) -> anyhow::Result<()> {
-        let mut partner = None;
+    /// Everybody in a room but one.
+    fn others(&self, room: u32, own: &Rc<Outbox>) -> Rc<[Rc<Outbox>]> {
+        let rooms = self.rooms.borrow();
+        let members = rooms.get(&room).into_iter().flatten();
+        members.filter(|member| !Rc::ptr_eq(member, own)).map(Rc::clone).collect()
+    }
+
+    async fn forward(&self, link: &mut Link, room: u32, commits: bool, own: &Rc<Outbox>) -> anyhow::Result<()> {
+        let mut others: Option<Rc<[Rc<Outbox>]>> = None;
         let mut frames = Vec::new();
         loop {
             tokio::select! {
@@ -212,10 +224,9 @@ impl Hub {
                 if message.first() != Some(&ECHO_MESSAGE) {
                     continue;
                 }
-                if partner.is_none() {
-                    partner = self.sides.borrow().get(&(pair, 1 - side)).cloned();
-                }
-                let to = Rc::clone(partner.as_ref().context("the partner is not there")?);
+                // Nobody writes before all are there.
+                let to = Rc::clone(others.get_or_insert_with(|| self.others(room, own)));
+                ensure!(!to.is_empty(), "nobody else is in the room");
                 let seq = message.get(1..9).context("a message names its seq")?;
                 let reply = echo_short(ECHO_REPLY, u64::from_le_bytes(seq.try_into()?));
                 let forward = Forward { from: Rc::clone(own), to, message, reply };
@@ -236,5 +247,20 @@ impl Hub {
                 link.flush().await?;
             }
         }
+    }
+}
+
+/// Sends messages of a size as fast as they are taken, and waits for the other side to end.
+async fn stream(link: &mut Link, count: u64, body_bytes: u32) -> anyhow::Result<()> {
+    let times = Times { due_ns: 0, written_ns: 0 };
+    for seq in 1..=count {
+        link.feed(echo_message(seq, times, body_bytes as usize)).await?;
+        if seq.is_multiple_of(STREAM_BATCH) {
+            link.flush().await?;
+        }
+    }
+    link.flush().await?;
+    loop {
+        link.receive(&mut Vec::new()).await?;
     }
 }

@@ -26,6 +26,63 @@ use crate::{
 /// Nanoseconds for a graceful end; then the process is killed.
 const STOP_NS_MAX: u64 = 15 * SECOND_NS;
 
+/// Which servers are started, and where.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ServerOptions {
+    /// Cores of the node; its own default otherwise.
+    #[arg(long)]
+    cores: Option<usize>,
+    /// The node's binary; the release build beside this program otherwise.
+    #[arg(long)]
+    node: Option<PathBuf>,
+    /// A further argument of the node, repeatable.
+    #[arg(long = "node-arg", allow_hyphen_values = true)]
+    node_args: Vec<String>,
+    /// Directory for data, on the disk to be measured; otherwise below the target directory.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+impl ServerOptions {
+    /// An empty directory for everything; removed when dropped.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn data_dir(&self, prefix: &str) -> anyhow::Result<tempfile::TempDir> {
+        let parent = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => target_dir()?.join("bench"),
+        };
+        std::fs::create_dir_all(&parent)?;
+        Ok(tempfile::Builder::new().prefix(prefix).tempdir_in(&parent)?)
+    }
+
+    /// A node with its data in `dir`.
+    ///
+    /// # Errors
+    /// There is no binary, or it does not start.
+    pub(crate) fn start_node(&self, dir: &Path) -> anyhow::Result<Process> {
+        let mut command = Command::new(binary(self.node.as_deref())?);
+        command.arg("serve").arg("--data-dir").arg(dir.join("node"));
+        command.args(["--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0", "--json-ready"]);
+        if let Some(cores) = self.cores {
+            command.args(["--cores", &cores.to_string()]);
+        }
+        command.args(&self.node_args);
+        Process::start(command, &dir.join("node.log"), true)
+    }
+}
+
+/// The floor's server, with its file in `dir`.
+///
+/// # Errors
+/// It does not start.
+pub(crate) fn start_echo(dir: &Path) -> anyhow::Result<Process> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("echo-server").arg("--dir").arg(dir);
+    Process::start(command, &dir.join("echo.log"), false)
+}
+
 /// The line that a server prints first, once it listens.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ready {
@@ -145,6 +202,25 @@ impl Process {
         })
     }
 
+    /// Memory of it, from now on counted for the peak.
+    ///
+    /// # Errors
+    /// The kernel shows no `/proc`, or does not let the peak be reset.
+    pub(crate) fn reset_memory_peak(&self) -> anyhow::Result<Memory> {
+        let pid = self.child.id();
+        // 5: sets the peak to what is resident now.
+        OpenOptions::new().write(true).open(format!("/proc/{pid}/clear_refs"))?.write_all(b"5")?;
+        self.memory()
+    }
+
+    /// Memory of it.
+    ///
+    /// # Errors
+    /// It ended.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        Memory::of(&self.child.id().to_string())
+    }
+
     /// Microseconds of CPU of this very process.
     ///
     /// # Errors
@@ -157,6 +233,31 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         stop(&mut self.child);
+    }
+}
+
+/// Memory of a process.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// Resident now, MiB.
+    pub(crate) resident_mib: f64,
+    /// Resident at the most, MiB.
+    pub(crate) peak_mib: f64,
+}
+
+impl Memory {
+    /// Of a process by its number, or `self`.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub(crate) fn of(pid: &str) -> anyhow::Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let mib = |name: &str| -> anyhow::Result<f64> {
+            let line = status.lines().find(|line| line.starts_with(name)).with_context(|| format!("no {name}"))?;
+            let kib = line.split_whitespace().nth(1).with_context(|| format!("{name} has no number"))?;
+            Ok(kib.parse::<f64>()? / 1024.0)
+        };
+        Ok(Self { resident_mib: mib("VmRSS:")?, peak_mib: mib("VmHWM:")? })
     }
 }
 
@@ -267,7 +368,7 @@ pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// It does not exist and cannot be built.
-pub(crate) fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
@@ -297,7 +398,9 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_of_this_process_can_be_read() {
+    fn cpu_and_memory_of_this_process_can_be_read() {
         assert!(Process::own_cpu_us().unwrap() >= 0.0);
+        let memory = Memory::of("self").unwrap();
+        assert!(memory.peak_mib >= memory.resident_mib && memory.resident_mib > 0.0, "{memory:?}");
     }
 }

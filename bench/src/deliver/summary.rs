@@ -98,7 +98,7 @@ fn print_throughput(options: &Options, medians: &[Run]) {
         ("delivered/s", |result| result.delivered_per_second, 0, true),
         ("server CPU us/message", |result| result.server.cpu_us, 2, true),
         ("load CPU us/message", |result| result.load_cpu_us, 2, true),
-        ("frame bytes/message", |result| result.wire_bytes, 0, true),
+        ("frame bytes/message", |result| result.wire.frames(), 0, true),
         ("send to deliver p50", |result| result.deliver.p50_us, 0, true),
         ("send to deliver p99", |result| result.deliver.p99_us, 0, true),
         ("journal writes/message", |result| result.server.journal_writes, 4, false),

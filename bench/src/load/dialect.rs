@@ -4,23 +4,22 @@
 //!
 //! | kind u8 | then |
 //! |---|---|
-//! | 0 hello | pair u32, side u8, commit u8 |
+//! | 0 hello | room u32, commit u8 |
 //! | 1 message | seq u64, times as in a body, padding |
 //! | 2 ack | seq u64, padding |
 //! | 3 reply | seq u64, padding |
+//! | 4 stream | in place of a hello: count u64, bytes u32 |
 //!
-//! The exchange is the same: one frame in makes one frame to the partner and one reply to the sender; acks are taken
-//! and dropped.
+//! The exchange is the same: one frame in makes one frame to everybody else in the room and one reply to the sender;
+//! acks are taken and dropped. A stream is so many messages of so many bytes, as fast as they are taken.
 
 use anyhow::{Context as _, bail};
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use columba_wire::{
-    Code, UserId,
+    ChatId, Code, UserId,
     frame::{decode_server, encode},
     v1::{Ack, ClientFrame, Send, client_frame, server_frame},
 };
-
-use super::BODY_BYTES;
 
 /// Kind of the echo frame that opens a connection.
 pub(crate) const ECHO_HELLO: u8 = 0;
@@ -30,8 +29,10 @@ pub(crate) const ECHO_MESSAGE: u8 = 1;
 pub(crate) const ECHO_ACK: u8 = 2;
 /// Kind of an echo reply.
 pub(crate) const ECHO_REPLY: u8 = 3;
-/// Bytes of an echo message: Columba's `Send` and `Deliver` are 178 and 205 with a body of 150.
-const ECHO_MESSAGE_BYTES: usize = 192;
+/// Kind of the echo frame that asks for a stream of messages.
+pub(crate) const ECHO_STREAM: u8 = 4;
+/// Bytes of an echo message beside its body: Columba's `Send` and `Deliver` are 178 and 205 with a body of 150.
+pub(crate) const ECHO_MESSAGE_BYTES: usize = 42;
 /// Bytes of an echo acknowledgement or reply: Columba's `Ack` and `Sent` are about 25 and 35.
 const ECHO_REPLY_BYTES: usize = 32;
 
@@ -83,37 +84,35 @@ pub(crate) enum Dialect {
         /// The partner.
         to: UserId,
     },
+    /// The same, in a group.
+    Group {
+        /// Which.
+        chat: ChatId,
+    },
     /// The echo server's.
     Echo,
 }
 
 impl Dialect {
-    /// The frame that sends a message which carries `times`.
-    pub(crate) fn message(&self, client_seq: u64, times: Times) -> Bytes {
+    /// The frame that sends a message of `body_bytes` which carries `times`.
+    pub(crate) fn message(&self, client_seq: u64, times: Times, body_bytes: usize) -> Bytes {
         match self {
             Self::Columba { to } => {
-                let mut body = BytesMut::with_capacity(BODY_BYTES);
-                times.put(&mut body);
-                body.put_bytes(b'.', BODY_BYTES - body.len());
-                let to_user = Bytes::copy_from_slice(to.as_bytes());
-                let send = Send { client_seq, to_user, body: body.freeze(), ..Send::default() };
-                encode(&ClientFrame { request_id: client_seq, kind: Some(client_frame::Kind::Send(send)) })
+                let (to_user, body) = (Bytes::copy_from_slice(to.as_bytes()), body(times, body_bytes));
+                send_frame(Send { client_seq, to_user, body, ..Send::default() })
             }
-            Self::Echo => {
-                let mut frame = BytesMut::with_capacity(ECHO_MESSAGE_BYTES);
-                frame.put_u8(ECHO_MESSAGE);
-                frame.put_u64_le(client_seq);
-                times.put(&mut frame);
-                frame.put_bytes(b'.', ECHO_MESSAGE_BYTES - frame.len());
-                frame.freeze()
+            Self::Group { chat } => {
+                let (chat_id, body) = (Bytes::copy_from_slice(chat.as_bytes()), body(times, body_bytes));
+                send_frame(Send { client_seq, chat_id, body, ..Send::default() })
             }
+            Self::Echo => echo_message(client_seq, times, body_bytes),
         }
     }
 
     /// The frame that acknowledges all of `chat` up to `seq`.
     pub(crate) fn ack(&self, chat: &Bytes, seq: u64) -> Bytes {
         match self {
-            Self::Columba { .. } => {
+            Self::Columba { .. } | Self::Group { .. } => {
                 let ack = Ack { chat_id: chat.clone(), seq };
                 encode(&ClientFrame { request_id: 0, kind: Some(client_frame::Kind::Ack(ack)) })
             }
@@ -127,8 +126,10 @@ impl Dialect {
     /// It is none, or says that something failed: no measurement survives that.
     pub(crate) fn read(&self, mut frame: Bytes) -> anyhow::Result<Event> {
         match self {
-            Self::Columba { .. } => Ok(match decode_server(frame)?.kind {
+            Self::Columba { .. } | Self::Group { .. } => Ok(match decode_server(frame)?.kind {
                 Some(server_frame::Kind::Sent(sent)) => Event::Sent { client_seq: sent.client_seq },
+                // A change of a group carries no times; what is acknowledged after it covers it.
+                Some(server_frame::Kind::Deliver(deliver)) if deliver.change.is_some() => Event::Other,
                 Some(server_frame::Kind::Deliver(deliver)) => {
                     let times = Times::get(&deliver.body).context("a body that this load did not send")?;
                     Event::Delivered { chat: deliver.chat_id, seq: deliver.seq, times }
@@ -153,6 +154,28 @@ impl Dialect {
     }
 }
 
+fn body(times: Times, bytes: usize) -> Bytes {
+    let mut body = BytesMut::with_capacity(bytes);
+    times.put(&mut body);
+    body.put_bytes(b'.', bytes - body.len());
+    body.freeze()
+}
+
+fn send_frame(send: Send) -> Bytes {
+    encode(&ClientFrame { request_id: send.client_seq, kind: Some(client_frame::Kind::Send(send)) })
+}
+
+/// An echo message.
+pub(crate) fn echo_message(seq: u64, times: Times, body_bytes: usize) -> Bytes {
+    let bytes = ECHO_MESSAGE_BYTES + body_bytes;
+    let mut frame = BytesMut::with_capacity(bytes);
+    frame.put_u8(ECHO_MESSAGE);
+    frame.put_u64_le(seq);
+    times.put(&mut frame);
+    frame.put_bytes(b'.', bytes - frame.len());
+    frame.freeze()
+}
+
 /// An echo acknowledgement or reply.
 pub(crate) fn echo_short(kind: u8, seq: u64) -> Bytes {
     let mut frame = BytesMut::with_capacity(ECHO_REPLY_BYTES);
@@ -165,11 +188,12 @@ pub(crate) fn echo_short(kind: u8, seq: u64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::BODY_BYTES;
 
     #[test]
     fn an_echoed_message_carries_its_times() {
         let sent = Times { due_ns: 99, written_ns: 100 };
-        let event = Dialect::Echo.read(Dialect::Echo.message(7, sent)).unwrap();
+        let event = Dialect::Echo.read(Dialect::Echo.message(7, sent, 16)).unwrap();
         assert!(matches!(event, Event::Delivered { seq: 7, times, .. } if times == sent));
     }
 
@@ -177,7 +201,10 @@ mod tests {
     fn echo_frames_are_as_long_as_the_frames_they_stand_for() {
         let columba = Dialect::Columba { to: UserId::from_bytes([9; 16]) };
         let times = Times { due_ns: 1, written_ns: 1 };
-        assert!(columba.message(1_000, times).len().abs_diff(ECHO_MESSAGE_BYTES) < 20);
+        let echo = Dialect::Echo.message(1_000, times, BODY_BYTES).len();
+        assert!(columba.message(1_000, times, BODY_BYTES).len().abs_diff(echo) < 20);
+        let group = Dialect::Group { chat: ChatId::from_bytes([9; 16]) };
+        assert!(group.message(1_000, times, BODY_BYTES).len().abs_diff(echo) < 20);
         assert!(columba.ack(&Bytes::from_static(&[9; 16]), 1_000).len().abs_diff(ECHO_REPLY_BYTES) < 20);
     }
 }

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Device, Link, Service, Target, Transport, connect_pair,
     dialect::{Dialect, Event, Times},
+    traffic::{Traffic, Wire},
 };
 use crate::{
     clock::{SECOND_NS, Ticker, now_ns},
-    report::{Latency, Percentiles},
+    report::{Latency, Percentiles, number},
+    socket::Loopback,
 };
 
 /// How much, how long.
@@ -24,6 +26,8 @@ pub(crate) struct LatencyPlan {
     pub(crate) warmup_seconds: u64,
     /// Seconds whose messages are.
     pub(crate) seconds: u64,
+    /// Bytes of a body.
+    pub(crate) body_bytes: usize,
 }
 
 /// What one run came to.
@@ -37,20 +41,24 @@ pub(crate) struct LatencyResult {
     pub(crate) deliver_from_write: Percentiles,
     /// How late the load itself was, woken from an idle processor; part of the first two, and of the floors' too.
     pub(crate) lateness: Percentiles,
+    /// Bytes for each message.
+    pub(crate) wire: Wire,
 }
 
 /// When which message is due.
 #[derive(Clone, Copy)]
-struct Schedule {
-    first_ns: u64,
-    interval_ns: u64,
-    count: u64,
-    warmup: u64,
+pub(super) struct Schedule {
+    pub(super) first_ns: u64,
+    pub(super) interval_ns: u64,
+    pub(super) count: u64,
+    /// How many of them are not counted.
+    pub(super) warmup: u64,
+    pub(super) body_bytes: usize,
 }
 
 impl Schedule {
-    fn at(&self, client_seq: u64) -> u64 {
-        self.first_ns + (client_seq - 1) * self.interval_ns
+    pub(super) fn at(&self, number: u64) -> u64 {
+        self.first_ns + (number - 1) * self.interval_ns
     }
 }
 
@@ -73,23 +81,29 @@ pub(crate) fn measure(
             interval_ns,
             count: plan.rate * (plan.warmup_seconds + plan.seconds),
             warmup: plan.rate * plan.warmup_seconds,
+            body_bytes: plan.body_bytes,
         };
         let receiver = tokio::spawn(receive(receiver, schedule));
         let sender = tokio::spawn(send(sender, schedule));
         let limit = Duration::from_secs(plan.warmup_seconds + plan.seconds + 20);
         let both = async { tokio::try_join!(async { sender.await? }, async { receiver.await? }) };
-        let ((sent, lateness), (deliver, deliver_from_write)) =
+        let ((sent, lateness, sender, before), (deliver, deliver_from_write, recipient)) =
             tokio::time::timeout(limit, both).await.context("messages or answers went missing")??;
+        let count = number(schedule.count - schedule.warmup);
+        let mut wire = Wire { sender: sender.per(count), recipient: recipient.per(count), ..Wire::default() };
+        wire.set_loopback(before, Loopback::now()?, count);
         Ok(LatencyResult {
             sent: sent.percentiles(),
             deliver: deliver.percentiles(),
             deliver_from_write: deliver_from_write.percentiles(),
             lateness: lateness.percentiles(),
+            wire,
         })
     })
 }
 
-async fn send(mut device: Device, schedule: Schedule) -> anyhow::Result<(Latency, Latency)> {
+async fn send(mut device: Device, schedule: Schedule) -> anyhow::Result<(Latency, Latency, Traffic, Loopback)> {
+    let (mut before, mut loopback) = (device.link.traffic(), Loopback::now()?);
     let mut ticker = Ticker::new(schedule.first_ns, schedule.interval_ns)?;
     let (mut sent, mut lateness) = (Latency::new(), Latency::new());
     let (mut next_seq, mut answered) = (1, 0);
@@ -100,10 +114,13 @@ async fn send(mut device: Device, schedule: Schedule) -> anyhow::Result<(Latency
                 let (_, due) = tick?;
                 for _ in 0..due.min(schedule.count + 1 - next_seq) {
                     let times = Times { due_ns: schedule.at(next_seq), written_ns: now_ns() };
+                    if next_seq == schedule.warmup + 1 {
+                        (before, loopback) = (device.link.traffic(), Loopback::now()?);
+                    }
                     if next_seq > schedule.warmup {
                         lateness.record(times.written_ns - times.due_ns);
                     }
-                    device.link.feed(device.dialect.message(next_seq, times)).await?;
+                    device.link.feed(device.dialect.message(next_seq, times, schedule.body_bytes)).await?;
                     next_seq += 1;
                 }
                 device.link.flush().await?;
@@ -123,11 +140,13 @@ async fn send(mut device: Device, schedule: Schedule) -> anyhow::Result<(Latency
             }
         }
     }
+    let traffic = device.link.traffic().since(&before);
     device.link.close().await;
-    Ok((sent, lateness))
+    Ok((sent, lateness, traffic, loopback))
 }
 
-async fn receive(mut device: Device, schedule: Schedule) -> anyhow::Result<(Latency, Latency)> {
+async fn receive(mut device: Device, schedule: Schedule) -> anyhow::Result<(Latency, Latency, Traffic)> {
+    let mut before = device.link.traffic();
     let (mut deliver, mut from_write) = (Latency::new(), Latency::new());
     let mut received = 0;
     let mut frames = Vec::new();
@@ -148,16 +167,20 @@ async fn receive(mut device: Device, schedule: Schedule) -> anyhow::Result<(Late
         }
         acks.feed(&mut device.link, &device.dialect).await?;
         device.link.flush().await?;
+        if received <= schedule.warmup {
+            before = device.link.traffic();
+        }
     }
     // The last acknowledgement should reach the server before the connection ends.
     tokio::time::sleep(Duration::from_millis(20)).await;
+    let traffic = device.link.traffic().since(&before);
     device.link.close().await;
-    Ok((deliver, from_write))
+    Ok((deliver, from_write, traffic))
 }
 
 /// Cumulative acknowledgement: what one read brought is acknowledged by one frame a chat.
 #[derive(Default)]
-pub(super) struct Acks {
+pub(crate) struct Acks {
     chat: Bytes,
     seq: u64,
     is_due: bool,
@@ -165,7 +188,7 @@ pub(super) struct Acks {
 
 impl Acks {
     /// Notes a message; false where it came before.
-    pub(super) fn note(&mut self, chat: Bytes, seq: u64) -> bool {
+    pub(crate) fn note(&mut self, chat: Bytes, seq: u64) -> bool {
         let is_new = seq > self.seq;
         if is_new {
             self.seq = seq;
@@ -177,7 +200,7 @@ impl Acks {
     }
 
     /// Feeds the acknowledgement that is due; the caller flushes.
-    pub(super) async fn feed(&mut self, link: &mut Link, dialect: &Dialect) -> anyhow::Result<()> {
+    pub(crate) async fn feed(&mut self, link: &mut Link, dialect: &Dialect) -> anyhow::Result<()> {
         if std::mem::take(&mut self.is_due) {
             link.feed(dialect.ack(&self.chat, self.seq)).await?;
         }

@@ -4,15 +4,19 @@
 //! |---|---|
 //! | [`websocket`], [`quic`] | one connection: frames in, as many as are there; frames out, one flush for all |
 //! | [`dialect`] | what the frames mean: Columba's protocol, or the echo floor's |
-//! | [`login`] | registration of a fresh user on a connection |
+//! | [`login`] | registration of a fresh user on a connection, and later logins |
+//! | [`traffic`] | bytes of a connection, for each message |
 //! | [`latency`] | one pair at a fixed rate, open loop |
 //! | [`throughput`] | many pairs, each with a window of unanswered sends |
+//! | [`group`] | one group at a fixed rate, open loop: when the last member has a message |
 
 pub(crate) mod dialect;
+pub(crate) mod group;
 pub(crate) mod latency;
-mod login;
+pub(crate) mod login;
 pub(crate) mod quic;
 pub(crate) mod throughput;
+pub(crate) mod traffic;
 pub(crate) mod websocket;
 
 use std::{
@@ -22,15 +26,15 @@ use std::{
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use columba_wire::{UserId, auth::Binding};
+use columba_wire::auth::Binding;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use self::{dialect::Dialect, quic::QuicLink, websocket::WebSocketLink};
+use self::{dialect::Dialect, quic::QuicLink, traffic::Traffic, websocket::WebSocketLink};
+use crate::socket::Counted;
 
-/// Bytes of a message body.
+/// Bytes of a message body where nothing else is said.
 pub(crate) const BODY_BYTES: usize = 150;
 /// Frames taken from a connection before they are handled.
 const BATCH_FRAMES_MAX: usize = 512;
@@ -86,9 +90,9 @@ pub(crate) struct Target {
 /// One connection.
 pub(crate) enum Link {
     /// Plain WebSocket.
-    Plain(Box<WebSocketLink<TcpStream>>),
+    Plain(Box<WebSocketLink<Counted>>),
     /// WebSocket over TLS.
-    Secure(Box<WebSocketLink<TlsStream<TcpStream>>>),
+    Secure(Box<WebSocketLink<TlsStream<Counted>>>),
     /// QUIC.
     Quic(Box<QuicLink>),
 }
@@ -157,12 +161,12 @@ impl Link {
         }
     }
 
-    /// Bytes of frames with their framing, both ways; without TLS, QUIC packets, TCP and IP.
-    pub(crate) fn wire_bytes(&self) -> u64 {
+    /// Bytes that went over it so far.
+    pub(crate) fn traffic(&self) -> Traffic {
         match self {
-            Self::Plain(link) => link.wire_bytes(),
-            Self::Secure(link) => link.wire_bytes(),
-            Self::Quic(link) => link.wire_bytes(),
+            Self::Plain(link) => link.traffic(),
+            Self::Secure(link) => link.traffic(),
+            Self::Quic(link) => link.traffic(),
         }
     }
 
@@ -197,17 +201,21 @@ pub(crate) async fn connect_pair(
         tokio::try_join!(Link::connect(target, transport), Link::connect(target, transport))?;
     let dialects = match service {
         Service::Columba => {
-            let (a_user, b_user): (UserId, UserId) =
-                tokio::try_join!(login::register(&mut a, &a_binding), login::register(&mut b, &b_binding))?;
-            [Dialect::Columba { to: b_user }, Dialect::Columba { to: a_user }]
+            let (a, b) = tokio::try_join!(login::register(&mut a, &a_binding), login::register(&mut b, &b_binding))?;
+            [Dialect::Columba { to: b.address.user }, Dialect::Columba { to: a.address.user }]
         }
         Service::Echo { commit } => {
-            static PAIRS: AtomicU32 = AtomicU32::new(1);
-            let pair = PAIRS.fetch_add(1, Ordering::Relaxed);
-            tokio::try_join!(login::greet(&mut a, pair, 0, commit), login::greet(&mut b, pair, 1, commit))?;
+            let room = next_room();
+            tokio::try_join!(login::greet(&mut a, room, commit), login::greet(&mut b, room, commit))?;
             [Dialect::Echo, Dialect::Echo]
         }
     };
     let [a_dialect, b_dialect] = dialects;
     Ok([Device { link: a, dialect: a_dialect }, Device { link: b, dialect: b_dialect }])
+}
+
+/// A room of the echo server that nobody is in.
+fn next_room() -> u32 {
+    static ROOMS: AtomicU32 = AtomicU32::new(1);
+    ROOMS.fetch_add(1, Ordering::Relaxed)
 }

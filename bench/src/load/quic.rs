@@ -17,7 +17,7 @@ use columba_wire::{
 };
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 
-use super::{BATCH_FRAMES_MAX, Target};
+use super::{BATCH_FRAMES_MAX, Target, traffic::Traffic};
 use crate::tls;
 
 const READ_BYTES: usize = 64 * 1024;
@@ -30,7 +30,8 @@ pub(crate) struct QuicLink {
     deframer: Deframer,
     outgoing: BytesMut,
     buffer: Box<[u8]>,
-    wire_bytes: u64,
+    frames_sent: u64,
+    frames_received: u64,
     /// The client's own socket: every device has one, as in the world.
     endpoint: Option<Endpoint>,
 }
@@ -45,7 +46,8 @@ impl QuicLink {
             deframer: Deframer::new(FRAME_BYTES_MAX),
             outgoing: BytesMut::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            wire_bytes: 0,
+            frames_sent: 0,
+            frames_received: 0,
             endpoint: None,
         }
     }
@@ -60,7 +62,7 @@ impl QuicLink {
             match self.receive.poll_read(cx, &mut self.buffer) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(anyhow::anyhow!("the stream ended"))),
                 Poll::Ready(Ok(bytes)) => {
-                    self.wire_bytes += bytes as u64;
+                    self.frames_received += bytes as u64;
                     self.deframer.push(&self.buffer[..bytes]);
                     while let Some(frame) = self.deframer.next_frame()? {
                         frames.push(frame);
@@ -76,7 +78,7 @@ impl QuicLink {
 
     /// See [`super::Link::feed`].
     pub(crate) fn feed(&mut self, frame: &[u8]) {
-        self.wire_bytes += (PREFIX_BYTES + frame.len()) as u64;
+        self.frames_sent += (PREFIX_BYTES + frame.len()) as u64;
         self.outgoing.put_u32(u32::try_from(frame.len()).expect("frames are far below 4 GiB"));
         self.outgoing.put_slice(frame);
     }
@@ -87,9 +89,10 @@ impl QuicLink {
         Ok(())
     }
 
-    /// See [`super::Link::wire_bytes`].
-    pub(crate) fn wire_bytes(&self) -> u64 {
-        self.wire_bytes
+    /// See [`super::Link::traffic`].
+    pub(crate) fn traffic(&self) -> Traffic {
+        let stats = self.connection.stats();
+        Traffic::new([self.frames_sent, self.frames_received, stats.udp_tx.bytes, stats.udp_rx.bytes])
     }
 
     /// See [`super::Link::close`].

@@ -19,11 +19,13 @@ use super::{
     Device, Service, Target, Transport, connect_pair,
     dialect::{Event, Times},
     latency::Acks,
+    traffic::{Traffic, Wire},
 };
 use crate::{
     clock::{SECOND_NS, now_ns, sleep_until},
     node::{Process, Usage},
     report::{Latency, Percentiles, number},
+    socket::Loopback,
 };
 
 /// Nanoseconds for everything on its way to arrive after the end.
@@ -44,6 +46,8 @@ pub(crate) struct ThroughputPlan {
     pub(crate) warmup_seconds: u64,
     /// Seconds of the count.
     pub(crate) seconds: u64,
+    /// Bytes of a body.
+    pub(crate) body_bytes: usize,
 }
 
 /// What one run came to.
@@ -55,8 +59,8 @@ pub(crate) struct ThroughputResult {
     pub(crate) deliver: Percentiles,
     /// Microseconds of the load's own CPU for each delivered message.
     pub(crate) load_cpu_us: f64,
-    /// Bytes of frames and their framing, both ways and both devices, for each delivered message.
-    pub(crate) wire_bytes: f64,
+    /// Bytes for each delivered message.
+    pub(crate) wire: Wire,
     /// Messages that came more than once; allowed, and wasteful.
     pub(crate) repeated: u64,
     /// What the server spent.
@@ -68,7 +72,7 @@ pub(crate) struct ThroughputResult {
 struct Shared {
     delivered: AtomicU64,
     repeated: AtomicU64,
-    wire_bytes: AtomicU64,
+    traffic: Mutex<[Traffic; 2]>,
     total: AtomicU64,
     is_counting: AtomicBool,
     latency: Mutex<Option<Latency>>,
@@ -114,7 +118,9 @@ pub(crate) fn measure(
         }
         let mut result = measured?;
         result.repeated = shared.repeated.load(Relaxed);
-        result.wire_bytes = number(shared.wire_bytes.load(Relaxed)) / number(shared.total.load(Relaxed)).max(1.0);
+        let total = number(shared.total.load(Relaxed)).max(1.0);
+        let [sender, recipient] = *shared.traffic.lock().expect("no thread panicked");
+        result.wire = Wire { sender: sender.per(total), recipient: recipient.per(total), ..result.wire };
         let latency = shared.latency.lock().expect("no thread panicked").take();
         result.deliver = latency.context("no latencies")?.percentiles();
         Ok(result)
@@ -126,18 +132,22 @@ fn count(shared: &Shared, server: &Process, plan: ThroughputPlan) -> anyhow::Res
     shared.is_counting.store(true, Relaxed);
     let usage = server.usage()?;
     let load_cpu = Process::own_cpu_us()?;
+    let loopback = Loopback::now()?;
     let (start, before) = (now_ns(), shared.delivered.load(Relaxed));
     sleep_until(start + plan.seconds * SECOND_NS);
     let (end, after) = (now_ns(), shared.delivered.load(Relaxed));
+    let loopback_after = Loopback::now()?;
     shared.is_counting.store(false, Relaxed);
     let load_cpu = Process::own_cpu_us()? - load_cpu;
     let delivered = number(after - before);
     ensure!(delivered > 0.0, "nothing was delivered");
+    let mut wire = Wire::default();
+    wire.set_loopback(loopback, loopback_after, delivered);
     Ok(ThroughputResult {
         delivered_per_second: delivered * 1e9 / number(end - start),
         deliver: Percentiles::default(),
         load_cpu_us: load_cpu / delivered,
-        wire_bytes: 0.0,
+        wire,
         repeated: 0,
         server: server.usage()?.since(&usage).per(delivered),
     })
@@ -166,7 +176,15 @@ fn run_thread(
             let windows = [plan.outstanding, if plan.both_ways { plan.outstanding } else { 0 }];
             for (side, device) in [a, b].into_iter().enumerate() {
                 let (shared, pair, stopped) = (Arc::clone(shared), Arc::clone(&pair), stopped.clone());
-                tasks.push(tokio::spawn(run_device(device, side, windows[side], shared, pair, stopped)));
+                tasks.push(tokio::spawn(run_device(
+                    device,
+                    side,
+                    windows[side],
+                    plan.body_bytes,
+                    shared,
+                    pair,
+                    stopped,
+                )));
             }
         }
         // The receiver is gone only when the run has failed already.
@@ -182,10 +200,12 @@ async fn run_device(
     mut device: Device,
     side: usize,
     window: u64,
+    body_bytes: usize,
     shared: Arc<Shared>,
     pair: Arc<Pair>,
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
+    let before = device.link.traffic();
     let mut latency = Latency::new();
     let mut acks = Acks::default();
     let mut frames = Vec::new();
@@ -196,7 +216,7 @@ async fn run_device(
         while !is_stopped && outstanding < window {
             let now = now_ns();
             let times = Times { due_ns: now, written_ns: now };
-            device.link.feed(device.dialect.message(next_seq, times)).await?;
+            device.link.feed(device.dialect.message(next_seq, times, body_bytes)).await?;
             next_seq += 1;
             outstanding += 1;
         }
@@ -241,7 +261,10 @@ async fn run_device(
         shared.delivered.fetch_add(fresh, Relaxed);
         acks.feed(&mut device.link, &device.dialect).await?;
     }
-    shared.wire_bytes.fetch_add(device.link.wire_bytes(), Relaxed);
+    {
+        let traffic = &mut shared.traffic.lock().expect("no thread panicked")[side];
+        *traffic = traffic.plus(&device.link.traffic().since(&before));
+    }
     shared.total.fetch_add(received, Relaxed);
     shared.latency.lock().expect("no thread panicked").get_or_insert_with(Latency::new).merge(&latency);
     device.link.flush().await?;

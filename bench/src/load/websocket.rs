@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -18,7 +18,7 @@ use futures_util::{Sink as _, SinkExt as _, Stream as _};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpSocket, TcpStream},
+    net::TcpSocket,
 };
 use tokio_rustls::{TlsConnector, TlsStream};
 use tokio_tungstenite::{
@@ -31,8 +31,11 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{BATCH_FRAMES_MAX, Target};
-use crate::tls;
+use super::{BATCH_FRAMES_MAX, Target, traffic::Traffic};
+use crate::{
+    socket::{Counted, SocketBytes},
+    tls,
+};
 
 /// Where the node takes WebSocket upgrades.
 const PATH: &str = "/v1/ws";
@@ -42,7 +45,9 @@ const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("columba.v1");
 /// A WebSocket over `S`.
 pub(crate) struct WebSocketLink<S> {
     stream: WebSocketStream<S>,
-    wire_bytes: u64,
+    frames_sent: u64,
+    frames_received: u64,
+    socket: Arc<SocketBytes>,
     /// Whether what this side sends is masked: a client.
     masks: bool,
 }
@@ -58,11 +63,11 @@ fn frame_bytes(payload: usize, masked: bool) -> u64 {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
-    /// Takes an upgrade, as the node does.
+    /// Takes an upgrade, as the node does, on a stream whose bytes are counted at `socket`.
     ///
     /// # Errors
     /// What the upgrade says.
-    pub(crate) async fn accept(stream: S) -> anyhow::Result<Self> {
+    pub(crate) async fn accept(stream: S, socket: Arc<SocketBytes>) -> anyhow::Result<Self> {
         // The library's type, which is large.
         #[expect(clippy::result_large_err, clippy::unnecessary_wraps, reason = "the library's callback")]
         fn choose(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
@@ -70,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
             Ok(response)
         }
         let stream = accept_hdr_async(stream, choose).await?;
-        Ok(Self { stream, wire_bytes: 0, masks: false })
+        Ok(Self { stream, frames_sent: 0, frames_received: 0, socket, masks: false })
     }
 
     /// See [`super::Link::receive`].
@@ -82,7 +87,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
         while frames.len() < BATCH_FRAMES_MAX {
             match Pin::new(&mut self.stream).poll_next(cx) {
                 Poll::Ready(Some(Ok(Message::Binary(frame)))) => {
-                    self.wire_bytes += frame_bytes(frame.len(), !self.masks);
+                    self.frames_received += frame_bytes(frame.len(), !self.masks);
                     frames.push(frame);
                 }
                 Poll::Ready(Some(Ok(Message::Close(frame)))) => {
@@ -100,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
 
     /// See [`super::Link::feed`].
     pub(crate) async fn feed(&mut self, frame: Bytes) -> anyhow::Result<()> {
-        self.wire_bytes += frame_bytes(frame.len(), self.masks);
+        self.frames_sent += frame_bytes(frame.len(), self.masks);
         Ok(self.stream.feed(Message::Binary(frame)).await?)
     }
 
@@ -109,9 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
         Ok(poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)).await?)
     }
 
-    /// See [`super::Link::wire_bytes`].
-    pub(crate) fn wire_bytes(&self) -> u64 {
-        self.wire_bytes
+    /// See [`super::Link::traffic`].
+    pub(crate) fn traffic(&self) -> Traffic {
+        let (sent, received) = (self.socket.sent.load(Relaxed), self.socket.received.load(Relaxed));
+        Traffic::new([self.frames_sent, self.frames_received, sent, received])
     }
 
     /// See [`super::Link::close`].
@@ -120,12 +126,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocketLink<S> {
     }
 }
 
-async fn connect_tcp(to: SocketAddr, from: SocketAddr) -> anyhow::Result<TcpStream> {
+async fn connect_tcp(to: SocketAddr, from: SocketAddr) -> anyhow::Result<(Counted, Arc<SocketBytes>)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(from)?;
     let stream = socket.connect(to).await.with_context(|| format!("connect to {to}"))?;
     stream.set_nodelay(true)?;
-    Ok(stream)
+    Ok(Counted::new(stream))
 }
 
 fn request(server: &str) -> anyhow::Result<Request> {
@@ -138,10 +144,10 @@ fn request(server: &str) -> anyhow::Result<Request> {
 ///
 /// # Errors
 /// What TCP or the upgrade say.
-pub(crate) async fn connect_plain(to: SocketAddr, from: SocketAddr) -> anyhow::Result<WebSocketLink<TcpStream>> {
-    let stream = connect_tcp(to, from).await?;
+pub(crate) async fn connect_plain(to: SocketAddr, from: SocketAddr) -> anyhow::Result<WebSocketLink<Counted>> {
+    let (stream, socket) = connect_tcp(to, from).await?;
     let (stream, _) = client_async(request(&format!("ws://{to}"))?, stream).await?;
-    Ok(WebSocketLink { stream, wire_bytes: 0, masks: true })
+    Ok(WebSocketLink { stream, frames_sent: 0, frames_received: 0, socket, masks: true })
 }
 
 /// Connects over TLS, from the address `from`.
@@ -151,8 +157,8 @@ pub(crate) async fn connect_plain(to: SocketAddr, from: SocketAddr) -> anyhow::R
 pub(crate) async fn connect_secure(
     target: &Target,
     from: SocketAddr,
-) -> anyhow::Result<(WebSocketLink<TlsStream<TcpStream>>, Binding)> {
-    let stream = connect_tcp(target.secure, from).await?;
+) -> anyhow::Result<(WebSocketLink<TlsStream<Counted>>, Binding)> {
+    let (stream, socket) = connect_tcp(target.secure, from).await?;
     let connector = TlsConnector::from(Arc::new(tls::client(target.certificate.clone(), false)?));
     let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
     let exporter = stream.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None)?;
@@ -162,5 +168,5 @@ pub(crate) async fn connect_secure(
     if response.status().as_u16() != 101 {
         bail!("the upgrade was refused: {}", response.status());
     }
-    Ok((WebSocketLink { stream, wire_bytes: 0, masks: true }, binding))
+    Ok((WebSocketLink { stream, frames_sent: 0, frames_received: 0, socket, masks: true }, binding))
 }

@@ -9,7 +9,7 @@
 //! | `kill`, `restart`, `full_disk`, `shutdown` | what was promised survives |
 //! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: its sender loses the connection, and nobody else anything |
 //! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups`, `storm` | what a client may rely on |
-//! | `pages`, `config`, `disk` | what an operator may rely on |
+//! | `pages`, `config`, `disk`, `space` | what an operator may rely on |
 //!
 //! Nothing here waits for a fixed time where there is something to look at; every wait has an end; a failed test shows
 //! the end of its node's log. Seeds are printed.
@@ -50,5 +50,6 @@ mod roster;
 mod sessions;
 mod shutdown;
 mod slow;
+mod space;
 mod storm;
 mod strangers;
