@@ -117,21 +117,21 @@ pub(crate) struct LogEntry {
     pub(crate) time_ms: u64,
     #[serde(with = "base64")]
     pub(crate) body: Bytes,
-    /// Of a change of the group: as in a frame.
-    #[serde(with = "base64", default, skip_serializing_if = "Bytes::is_empty")]
-    pub(crate) change: Bytes,
+    /// Of a change of the group: as in a frame; one that this version does not know has no bytes, and is one still.
+    #[serde(with = "optional_base64", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) change: Option<Bytes>,
 }
 
 impl LogEntry {
     pub(crate) fn new(message: Message) -> Self {
         let Message { chat, seq, sender, time_ms, body, change } = message;
-        let change = change.map(|change| change_bytes(&change)).unwrap_or_default();
+        let change = change.map(|change| change_bytes(&change));
         Self { chat, seq, sender, time_ms, body, change }
     }
 
     pub(crate) fn to_message(&self) -> Message {
         let Self { chat, seq, sender, time_ms, ref body, ref change } = *self;
-        let change = (!change.is_empty()).then(|| parse_change(change));
+        let change = change.as_ref().map(parse_change);
         Message { chat, seq, sender, time_ms, body: body.clone(), change }
     }
 }
@@ -214,5 +214,19 @@ mod base64 {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64.decode(text.as_bytes()).map(Bytes::from).map_err(D::Error::custom)
+    }
+}
+
+/// The same, or nothing.
+mod optional_base64 {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(body: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        body.as_ref().map(|body| BASE64.encode(body)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| BASE64.decode(text.as_bytes()).map(Bytes::from).map_err(D::Error::custom)).transpose()
     }
 }

@@ -117,7 +117,7 @@ fn a_rewritten_journal_amounts_to_the_same() {
         sender: user(2),
         time_ms: 1,
         body: Bytes::from_static(b"hi"),
-        change: Bytes::new(),
+        change: None,
     };
     store.commit(vec![Record::Delivered(entry), Record::Named { user: user(2), handle: "bob".to_owned() }]).unwrap();
     store.commit(vec![queued(601)]).unwrap();

@@ -1,4 +1,7 @@
-//! Golden texts of what the user sees, and of what is asked. Requests are lines that begin with `->`.
+//! Golden texts of what the user sees, and of what is asked. Requests are lines that begin with `->`. Groups have a
+//! file of their own.
+
+mod groups;
 
 use columba_wire::{Audience, ClientSeq, Code, DeviceId, Privacy, PrivacyChange};
 

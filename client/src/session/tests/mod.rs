@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`sending`] | messages: none lost, none twice, none out of order |
 //! | [`delivery`] | messages of others: each told once, acknowledged when it is kept |
+//! | [`groups`] | groups: made, changed, told |
 //! | [`requests`] | other requests |
 //! | [`linking`] | from a code to an account; the end of a device |
 //! | [`ends`] | handshake, heartbeat, reconnect, and the end |
 
 mod delivery;
 mod ends;
+mod groups;
 mod linking;
 mod requests;
 mod sending;
@@ -26,7 +28,7 @@ use ed25519_dalek::{Signature, Verifier as _};
 use super::*;
 use crate::{
     limits::{OUTBOX_MESSAGES_MAX, RECONNECT_MAX, RECONNECT_MIN, REQUESTS_MAX, RESEND_MIN},
-    types::{Carrier, Fingerprint},
+    types::{Carrier, Fingerprint, GroupChange, Recipient},
 };
 
 const ADA: UserId = UserId::from_bytes([1; 16]);
