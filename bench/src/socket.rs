@@ -88,14 +88,11 @@ impl AsyncWrite for Counted {
 /// What has gone over the loopback interface of this network namespace.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Loopback {
-    /// Bytes of packets, IP headers included.
+    /// Bytes of packets: IP headers included, Ethernet headers not, which this interface does not count.
     pub(crate) bytes: u64,
     /// Packets.
     pub(crate) packets: u64,
 }
-
-/// The interface counts an Ethernet header for each packet, which no wire would see between loopback addresses.
-const ETHERNET_HEADER_BYTES: u64 = 14;
 
 impl Loopback {
     /// As it stands.
@@ -111,7 +108,7 @@ impl Loopback {
         let mut numbers = line.split_whitespace().map(str::parse::<u64>);
         let mut next = || numbers.next().context("its line is too short")?.map_err(anyhow::Error::from);
         let (bytes, packets) = (next()?, next()?);
-        Ok(Self { bytes: bytes.saturating_sub(packets * ETHERNET_HEADER_BYTES), packets })
+        Ok(Self { bytes, packets })
     }
 }
 
@@ -120,8 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loopback_is_read_without_its_ethernet_headers() {
-        let text = "Inter-|   Receive\n face |bytes packets\n    lo: 1140 10 0 0 0 0 0 0 1140 10 0 0\n  eth0: 7 7 0\n";
+    fn the_loopback_is_read_among_the_interfaces() {
+        let text = "Inter-|   Receive\n face |bytes packets\n    lo: 1000 10 0 0 0 0 0 0 1000 10 0 0\n  eth0: 7 7 0\n";
         let loopback = Loopback::parse(text).unwrap();
         assert_eq!((loopback.bytes, loopback.packets), (1_000, 10));
         assert!(Loopback::parse("eth0: 1 1").is_err());
