@@ -10,10 +10,7 @@
 
 pub(crate) mod device;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use columba_wire::UserId;
@@ -27,7 +24,7 @@ use crate::{
         dialect::{Dialect, Event, Times},
         login,
     },
-    node::{self, Memory, Process, ServerOptions, Usage},
+    node::{self, Memory, Process, RunOptions, Usage},
     report::{Machine, Table, figure, median, number, ratio, write_json},
 };
 
@@ -44,14 +41,8 @@ pub(crate) struct Options {
     /// Messages that wait.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
-    /// Runs; each measures everything once, and medians are taken over runs.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Writes everything here as well.
-    #[arg(long)]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    servers: ServerOptions,
+    run: RunOptions,
 }
 
 /// What one catch-up came to.
@@ -89,12 +80,12 @@ struct Report<'a> {
 /// A server or device failed, or a message went missing.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     node::pass_on_signals()?;
-    let dir = options.servers.data_dir("catch-up-")?;
+    let dir = options.run.data_dir("catch-up-")?;
     let machine = Machine::here(dir.path());
     println!("{}\n", machine.line());
     let mut runs = Vec::new();
-    for n in 0..options.runs {
-        eprintln!("run {} of {}", n + 1, options.runs);
+    for n in 0..options.run.runs {
+        eprintln!("run {} of {}", n + 1, options.run.runs);
         // Each run begins with an empty node, so that its memory is comparable.
         let run_dir = dir.path().join(n.to_string());
         std::fs::create_dir(&run_dir)?;
@@ -105,7 +96,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let median = median(&runs)?;
     print(options, &median);
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.run.json {
         let command = std::env::args().skip(1).collect();
         write_json(path, &Report { machine: &machine, command, body_bytes: BODY_BYTES, median, runs })?;
     }
@@ -115,7 +106,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 fn measure_node(options: &Options, kind: Kind, run_dir: &Path) -> anyhow::Result<CatchUp> {
     let dir = run_dir.join(kind.name());
     std::fs::create_dir(&dir)?;
-    let mut node = options.servers.start_node(&dir)?;
+    let mut node = options.run.start_node(&dir)?;
     let registered: Registered = device::start(&node, kind, &dir, None)?;
     let to = UserId::from_bytes(registered.user);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -194,7 +185,7 @@ fn print(options: &Options, median: &Run) {
     println!(
         "Medians over {} runs, {} messages of {BODY_BYTES} bytes over plain WebSocket. The floor is a stream of the \
          echo server to the lean client.\n",
-        options.runs, options.messages
+        options.run.runs, options.messages
     );
     let mut table = Table::new(&["what", "lean client", "SDK", "floor", "lean to floor", "SDK to floor"]);
     for (what, pick, digits) in ROWS {

@@ -9,8 +9,6 @@
 
 mod summary;
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +18,7 @@ use crate::{
         latency::{self, LatencyPlan, LatencyResult},
         throughput::{self, ThroughputPlan, ThroughputResult},
     },
-    node::{self, Process, ServerOptions},
+    node::{self, Process, RunOptions},
     raw::{BLOCK_BYTES, RawFile},
     report::{Machine, Percentiles, median, write_json},
 };
@@ -54,17 +52,11 @@ pub(crate) struct Options {
     /// Seconds before each measurement that are not counted.
     #[arg(long, default_value_t = 1)]
     warmup: u64,
-    /// Runs; each measures everything once, and medians are taken over runs.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
     /// Threads of the load.
     #[arg(long, default_value_t = 1)]
     threads: usize,
     #[command(flatten)]
-    servers: ServerOptions,
-    /// Writes everything here as well.
-    #[arg(long)]
-    json: Option<PathBuf>,
+    run: RunOptions,
     /// No throughput.
     #[arg(long, conflicts_with = "only_throughput")]
     only_latency: bool,
@@ -118,27 +110,27 @@ struct Report<'a> {
 /// A server failed, a message went missing, or the disk does not take direct writes.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     node::pass_on_signals()?;
-    let dir = options.servers.data_dir("deliver-")?;
+    let dir = options.run.data_dir("deliver-")?;
     let machine = Machine::here(dir.path());
     println!("{}\n", machine.line());
 
     let mut bench = Bench {
         options,
         raw: RawFile::create(dir.path(), "raw")?,
-        node: if options.floors { None } else { Some(options.servers.start_node(dir.path())?) },
+        node: if options.floors { None } else { Some(options.run.start_node(dir.path())?) },
         echo: node::start_echo(dir.path())?,
     };
     let mut runs = Vec::new();
-    for n in 0..options.runs {
+    for n in 0..options.run.runs {
         for &transport in &options.transport {
-            eprintln!("run {} of {}: {}", n + 1, options.runs, transport.name());
+            eprintln!("run {} of {}: {}", n + 1, options.run.runs, transport.name());
             runs.push(bench.run(transport).with_context(|| format!("run {} over {}", n + 1, transport.name()))?);
         }
     }
     let of = |transport| runs.iter().filter(|run| run.transport == transport).cloned().collect::<Vec<_>>();
     let medians = options.transport.iter().map(|&t| median(&of(t))).collect::<anyhow::Result<Vec<_>>>()?;
     summary::print(options, &medians);
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.run.json {
         let command = std::env::args().skip(1).collect();
         let (write_bytes, batch_write_bytes) = (BLOCK_BYTES, BATCH_BYTES);
         let report = Report {

@@ -5,8 +5,6 @@
 //! | echo | one frame in, the same frame to as many sockets, nothing durable |
 //! | echo + write | the same, with one raw durable write for each message before |
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -16,7 +14,7 @@ use crate::{
         BODY_BYTES, Service,
         group::{self, GroupPlan, GroupResult},
     },
-    node::{self, Process, ServerOptions},
+    node::{self, Process, RunOptions},
     raw::{BLOCK_BYTES, RawFile},
     report::{Machine, Percentiles, Table, figure, median, number, ratio, write_json},
 };
@@ -39,14 +37,8 @@ pub(crate) struct Options {
     /// Seconds before each measurement that are not counted.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     warmup: u64,
-    /// Runs; each measures everything once, and medians are taken over runs.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
-    /// Writes everything here as well.
-    #[arg(long)]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    servers: ServerOptions,
+    run: RunOptions,
 }
 
 /// Everything of one run with one size.
@@ -80,17 +72,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     ensure!(options.members.iter().all(|members| *members >= 2), "a group has two members at least");
     raise_descriptors(largest as u64 + DESCRIPTORS_RESERVED)?;
     node::pass_on_signals()?;
-    let dir = options.servers.data_dir("groups-")?;
+    let dir = options.run.data_dir("groups-")?;
     let machine = Machine::here(dir.path());
     println!("{}\n", machine.line());
 
     let mut raw = RawFile::create(dir.path(), "raw")?;
-    let mut node = options.servers.start_node(dir.path())?;
+    let mut node = options.run.start_node(dir.path())?;
     let mut echo = node::start_echo(dir.path())?;
     let mut runs = Vec::new();
-    for n in 0..options.runs {
+    for n in 0..options.run.runs {
         for (&members, &rate) in options.members.iter().zip(&options.rate) {
-            eprintln!("run {} of {}: {members} members", n + 1, options.runs);
+            eprintln!("run {} of {}: {members} members", n + 1, options.run.runs);
             let (warmup_seconds, seconds) = (options.warmup, options.seconds);
             let plan = GroupPlan { members, rate, warmup_seconds, seconds, body_bytes: BODY_BYTES };
             let write_paced = raw.measure(BLOCK_BYTES, rate * seconds.min(5), rate)?.percentiles();
@@ -109,7 +101,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let of = |members| runs.iter().filter(|run| run.members == members as u64).cloned().collect::<Vec<_>>();
     let medians = options.members.iter().map(|&members| median(&of(members))).collect::<anyhow::Result<Vec<_>>>()?;
     print(options, &medians);
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.run.json {
         let command = std::env::args().skip(1).collect();
         write_json(path, &Report { machine: &machine, command, body_bytes: BODY_BYTES, medians, runs })?;
     }
@@ -147,7 +139,7 @@ fn print(options: &Options, medians: &[Run]) {
         "Medians over {} runs of {} s over plain WebSocket, {BODY_BYTES}-byte messages; microseconds where nothing \
          else is said.\nColumba: durable on disk before `sent` and before delivery. Ratios: Columba to the floor of \
          the same run.\n",
-        options.runs, options.seconds
+        options.run.runs, options.seconds
     );
     let mut table = Table::new(&[
         "members",

@@ -26,9 +26,15 @@ use crate::{
 /// Nanoseconds for a graceful end; then the process is killed.
 const STOP_NS_MAX: u64 = 15 * SECOND_NS;
 
-/// Which servers are started, and where.
+/// How often is measured, with which servers, and where data and figures go.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ServerOptions {
+pub(crate) struct RunOptions {
+    /// Runs; each measures everything once, and medians are taken over runs.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) runs: usize,
+    /// Writes everything here as well.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
     /// Cores of the node; its own default otherwise.
     #[arg(long)]
     cores: Option<usize>,
@@ -43,7 +49,7 @@ pub(crate) struct ServerOptions {
     dir: Option<PathBuf>,
 }
 
-impl ServerOptions {
+impl RunOptions {
     /// An empty directory for everything; removed when dropped.
     ///
     /// # Errors

@@ -3,8 +3,6 @@
 //! Twice: one message at a time, at a slow rate, and many pairs with a window each, where messages, answers and
 //! acknowledgements share frames, packets and records of TLS.
 
-use std::path::PathBuf;
-
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +13,7 @@ use crate::{
         throughput::{self, ThroughputPlan},
         traffic::Wire,
     },
-    node::{self, Process, ServerOptions},
+    node::{self, Process, RunOptions},
     report::{Machine, Table, figure, median, ratio, write_json},
 };
 
@@ -43,17 +41,11 @@ pub(crate) struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Runs; each measures everything once, and medians are taken over runs.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
     /// Shows the packets of the loopback interface too: in a network namespace of its own, where nobody else uses it.
     #[arg(long)]
     loopback: bool,
-    /// Writes everything here as well.
-    #[arg(long)]
-    json: Option<PathBuf>,
     #[command(flatten)]
-    servers: ServerOptions,
+    run: RunOptions,
 }
 
 /// Of the node and of the echo server, which forwards frames of about the same size and does nothing else.
@@ -85,15 +77,15 @@ struct Report<'a> {
 /// A server failed, or a message went missing.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     node::pass_on_signals()?;
-    let dir = options.servers.data_dir("wire-")?;
+    let dir = options.run.data_dir("wire-")?;
     let machine = Machine::here(dir.path());
     println!("{}\n", machine.line());
-    let mut node = options.servers.start_node(dir.path())?;
+    let mut node = options.run.start_node(dir.path())?;
     let mut echo = node::start_echo(dir.path())?;
     let mut runs = Vec::new();
-    for n in 0..options.runs {
+    for n in 0..options.run.runs {
         for &transport in &options.transport {
-            eprintln!("run {} of {}: {}", n + 1, options.runs, transport.name());
+            eprintln!("run {} of {}: {}", n + 1, options.run.runs, transport.name());
             let mut both = |measure: &dyn Fn(&Process, Service) -> anyhow::Result<Wire>| {
                 let at_echo = measure(&echo, Service::Echo { commit: false }).context("the echo floor")?;
                 let columba = measure(&node, Service::Columba).context("the node");
@@ -109,7 +101,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let of = |transport| runs.iter().filter(|run| run.transport == transport).cloned().collect::<Vec<_>>();
     let medians = options.transport.iter().map(|&t| median(&of(t))).collect::<anyhow::Result<Vec<_>>>()?;
     print(options, &medians);
-    if let Some(path) = &options.json {
+    if let Some(path) = &options.run.json {
         let command = std::env::args().skip(1).collect();
         write_json(path, &Report { machine: &machine, command, medians, runs })?;
     }
@@ -147,7 +139,7 @@ fn print(options: &Options, medians: &[Run]) {
     println!(
         "Medians over {} runs of {} s; bytes for each message of {} bytes. Alone: {}/s, one pair. Loaded: {} pairs, {} \
          unanswered sends each.\n",
-        options.runs, options.seconds, options.body_bytes, options.rate, options.pairs, options.outstanding,
+        options.run.runs, options.seconds, options.body_bytes, options.rate, options.pairs, options.outstanding,
     );
     let mut table = Table::new(&[
         "transport",

@@ -12,7 +12,7 @@ pub(super) fn print(options: &Options, medians: &[Run]) {
     println!(
         "Medians over {} runs of {} s, {BODY_BYTES}-byte messages; microseconds where nothing else is said.\n\
          Columba: durable on disk before `sent` and before delivery. Ratios: Columba to the floor of the same run.",
-        options.runs, options.seconds
+        options.run.runs, options.seconds
     );
     print_disk(options, medians);
     print_latency(options, medians);

@@ -1,6 +1,5 @@
 //! Calls about users and keys.
 
-use bytes::Bytes;
 use columba_wire::{
     UserId,
     limits::PROFILE_FIELD_BYTES_MAX,
@@ -11,7 +10,7 @@ use super::{Client, unexpected};
 use crate::{
     driver::Ask,
     error::{Error, Result},
-    session::{Reply, directory},
+    session::{Reply, directory, id_bytes},
     types::{KeyBundle, NewKeys, OwnAccount, ProfileChange, User},
 };
 
@@ -21,7 +20,7 @@ impl Client {
     /// # Errors
     /// `Refused` with `UNKNOWN_USER`, `TimedOut`, `TooManyRequests`.
     pub async fn user(&self, user: UserId) -> Result<User> {
-        let user_id = Bytes::copy_from_slice(user.as_bytes());
+        let user_id = id_bytes(user.as_bytes());
         match self.call(Ask::Request(Kind::GetUser(v1::GetUser { user_id }))).await? {
             Reply::Person(user) => Ok(user),
             other => Err(unexpected(&other)),
@@ -74,7 +73,7 @@ impl Client {
     /// # Errors
     /// `Refused` with `UNKNOWN_USER`, or `RATE_LIMITED`: keys are few. `TimedOut`, `TooManyRequests`.
     pub async fn keys(&self, user: UserId) -> Result<Vec<KeyBundle>> {
-        let user_id = Bytes::copy_from_slice(user.as_bytes());
+        let user_id = id_bytes(user.as_bytes());
         match self.call(Ask::Request(Kind::GetKeys(v1::GetKeys { user_id, device_ids: Vec::new() }))).await? {
             Reply::Keys(bundles) => Ok(bundles),
             other => Err(unexpected(&other)),

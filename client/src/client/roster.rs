@@ -1,13 +1,17 @@
 //! Calls about contacts, blocked users and privacy.
 
-use bytes::Bytes;
 use columba_wire::{
     PrivacyChange, UserId,
     v1::{self, client_frame::Kind},
 };
 
 use super::{Client, unexpected};
-use crate::{driver::Ask, error::Result, session::Reply, types::Roster};
+use crate::{
+    driver::Ask,
+    error::Result,
+    session::{Reply, id_bytes},
+    types::Roster,
+};
 
 impl Client {
     /// The server's copy of the user's contacts, and whom the user has blocked.
@@ -28,7 +32,7 @@ impl Client {
     /// `Refused` with `TOO_MANY` beyond 2,048 contacts, or with `INVALID_ARGUMENT` for oneself: nothing is changed.
     /// `TimedOut`, `TooManyRequests`.
     pub async fn change_contacts(&self, add: &[UserId], remove: &[UserId]) -> Result<()> {
-        let ids = |users: &[UserId]| users.iter().map(user_bytes).collect();
+        let ids = |users: &[UserId]| users.iter().map(|user| id_bytes(user.as_bytes())).collect();
         self.done(Kind::SetContacts(v1::SetContacts { add: ids(add), remove: ids(remove) })).await
     }
 
@@ -39,7 +43,7 @@ impl Client {
     /// `Refused` with `TOO_MANY` beyond 1,024 blocked users, `UNKNOWN_USER`, or `INVALID_ARGUMENT` for oneself.
     /// `TimedOut`: whether it was done is not known; ask again. `TooManyRequests`.
     pub async fn set_blocked(&self, user: UserId, blocked: bool) -> Result<()> {
-        self.done(Kind::SetBlocked(v1::SetBlocked { user_id: user_bytes(&user), blocked })).await
+        self.done(Kind::SetBlocked(v1::SetBlocked { user_id: id_bytes(user.as_bytes()), blocked })).await
     }
 
     /// Changes what others may know and do. How it is now is in [`Self::fetch_account`].
@@ -49,8 +53,4 @@ impl Client {
     pub async fn set_privacy(&self, change: PrivacyChange) -> Result<()> {
         self.done(Kind::SetPrivacy(change.to_frame())).await
     }
-}
-
-fn user_bytes(user: &UserId) -> Bytes {
-    Bytes::copy_from_slice(user.as_bytes())
 }

@@ -7,7 +7,8 @@ use core::{
 
 use columba_wire::{
     auth::Binding,
-    frame::FrameError,
+    frame::{FrameError, decode_server},
+    framing::Deframer,
     v1::{ClientFrame, ServerFrame},
 };
 use futures_util::future::BoxFuture;
@@ -198,6 +199,20 @@ impl Link {
             Self::WebSocket(link) => link.close().await,
             Self::PlainWebSocket(link) => link.close().await,
             Self::Poll(link) => link.close().await,
+        }
+    }
+}
+
+/// Takes the whole frames of what was received. False behind one that is announced too long: nothing can be read then.
+pub(super) fn take_frames(deframer: &mut Deframer, frames: &mut Vec<Result<ServerFrame, FrameError>>) -> bool {
+    loop {
+        match deframer.next_frame() {
+            Ok(Some(frame)) => frames.push(decode_server(frame)),
+            Ok(None) => return true,
+            Err(error) => {
+                frames.push(Err(error));
+                return false;
+            }
         }
     }
 }

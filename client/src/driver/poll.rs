@@ -16,7 +16,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use columba_wire::{
     auth::Binding,
-    frame::{self, FrameError},
+    frame::FrameError,
     framing::{Deframer, PREFIX_BYTES, encode_framed},
     limits::FRAME_BYTES_MAX,
     v1::{ChannelBinding, ClientFrame, ServerFrame},
@@ -32,7 +32,7 @@ use hyper_util::rt::TokioIo;
 use tokio_rustls::TlsConnector;
 
 use super::{
-    connect::{Connected, Link, Target},
+    connect::{Connected, Link, Target, take_frames},
     tls::Rule,
     websocket::connect_tcp,
 };
@@ -210,16 +210,7 @@ impl PollLink {
                 Err(error) => return Poll::Ready(Err(Error::ConnectionLost(error.to_string()))),
             }
             self.receiving = Some(Box::pin(line.get()));
-            loop {
-                match self.deframer.next_frame() {
-                    Ok(Some(frame)) => frames.push(frame::decode_server(frame)),
-                    Ok(None) => break,
-                    Err(error) => {
-                        frames.push(Err(error));
-                        break;
-                    }
-                }
-            }
+            take_frames(&mut self.deframer, frames);
         }
         if frames.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
     }

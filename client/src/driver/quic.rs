@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Buf as _, BytesMut};
 use columba_wire::{
     auth::{Binding, EXPORTER_LABEL},
-    frame::{self, FrameError},
+    frame::FrameError,
     framing::{Deframer, encode_framed},
     limits::FRAME_BYTES_MAX,
     v1::{ChannelBinding, ClientFrame, ServerFrame},
@@ -21,7 +21,7 @@ use quinn::{
     crypto::rustls::QuicClientConfig,
 };
 
-use super::connect::{Connected, Link, Target};
+use super::connect::{Connected, Link, Target, take_frames};
 use crate::{
     error::Error,
     limits::{CLOSE_TIMEOUT, FRAMES_READ_MAX},
@@ -138,15 +138,8 @@ impl QuicLink {
                 Err(reason) => return Poll::Ready(Err(Error::ConnectionLost(reason))),
             };
             self.deframer.push(&self.buffer[..bytes]);
-            loop {
-                match self.deframer.next_frame() {
-                    Ok(Some(frame)) => frames.push(frame::decode_server(frame)),
-                    Ok(None) => break,
-                    Err(error) => {
-                        frames.push(Err(error));
-                        return Poll::Ready(Ok(()));
-                    }
-                }
+            if !take_frames(&mut self.deframer, frames) {
+                return Poll::Ready(Ok(()));
             }
         }
         if frames.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }

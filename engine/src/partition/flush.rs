@@ -25,7 +25,7 @@ use super::{
     profile::Profile,
     retention::Settings,
     roster::Roster,
-    rows::{Layer, Row, RowMap, file_key},
+    rows::{Layer, Row, RowMap, each_row, file_key},
     sharded::ShardedMap,
     user::{Handle, LastSeen, User},
 };
@@ -351,36 +351,13 @@ async fn write_messages<D: Disk>(layer: &Layer, settings: &Settings, writer: &mu
     Ok(())
 }
 
-/// In order of kinds, which is the order of keys. The pattern names every field: a kind that is forgotten does not
-/// compile.
+/// In order of kinds, which is the order of keys.
 async fn write_all_rows<D: Disk>(layer: &Layer, writer: &mut FlushWriter<D>) -> Result<()> {
-    let Layer {
-        users,
-        handles,
-        devices,
-        last_seen,
-        profiles,
-        rosters,
-        device_keys,
-        chats,
-        pending,
-        inboxes,
-        inbox_chats,
-        messages: _,
-        inbox_entries: _,
-        variable_bytes: _,
-    } = layer;
-    write_rows::<User, D>(users, writer).await?;
-    write_rows::<Handle, D>(handles, writer).await?;
-    write_rows::<Device, D>(devices, writer).await?;
-    write_rows::<LastSeen, D>(last_seen, writer).await?;
-    write_rows::<Profile, D>(profiles, writer).await?;
-    write_rows::<Roster, D>(rosters, writer).await?;
-    write_rows::<DeviceKeys, D>(device_keys, writer).await?;
-    write_rows::<ChatRow, D>(chats, writer).await?;
-    write_rows::<Pending, D>(pending, writer).await?;
-    write_rows::<Inbox, D>(inboxes, writer).await?;
-    write_rows::<InboxChat, D>(inbox_chats, writer).await
+    macro_rules! write {
+        ($($field:ident: $row:ty,)*) => { $(write_rows::<$row, D>(&layer.$field, writer).await?;)* };
+    }
+    each_row!(write);
+    Ok(())
 }
 
 async fn write_rows<R: Row, D: Disk>(map: &RowMap<R>, writer: &mut FlushWriter<D>) -> Result<()> {

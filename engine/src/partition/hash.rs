@@ -13,7 +13,7 @@ use super::{
     keys::DeviceKeys,
     profile::Profile,
     roster::Roster,
-    rows::{Layer, Row, file_key},
+    rows::{Layer, Row, RowMap, each_row, file_key},
     user::{Handle, LastSeen, User},
 };
 use crate::{env::Disk, error::Result, table::meta::Class, tree::ScanRange};
@@ -99,8 +99,8 @@ impl Fnv {
 
 /// The rows of a layer as in files, but for messages.
 fn collect_rows(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
-    fn of<R: Row>(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
-        rows.extend(R::map(layer).iter().map(|(key, row)| {
+    fn of<R: Row>(map: &RowMap<R>, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+        rows.extend(map.iter().map(|(key, row)| {
             let value = row.as_ref().map(|row| {
                 let mut out = Vec::new();
                 row.encode(&mut out);
@@ -111,15 +111,8 @@ fn collect_rows(layer: &Layer, rows: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
     }
     let entries = layer.inbox_entries.runs().iter().flat_map(|(device, run)| run.iter().map(|entry| (*device, entry)));
     rows.extend(entries.map(|(device, entry)| (entry_key(device, entry.position), Some(encode_entry(entry)))));
-    of::<User>(layer, rows);
-    of::<Handle>(layer, rows);
-    of::<Device>(layer, rows);
-    of::<LastSeen>(layer, rows);
-    of::<Profile>(layer, rows);
-    of::<Roster>(layer, rows);
-    of::<DeviceKeys>(layer, rows);
-    of::<ChatRow>(layer, rows);
-    of::<Pending>(layer, rows);
-    of::<Inbox>(layer, rows);
-    of::<InboxChat>(layer, rows);
+    macro_rules! collect {
+        ($($field:ident: $row:ty,)*) => { $(of::<$row>(&layer.$field, rows);)* };
+    }
+    each_row!(collect);
 }

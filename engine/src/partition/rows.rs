@@ -76,58 +76,57 @@ pub(crate) fn file_key<R: Row>(key: &R::Key) -> Vec<u8> {
     out
 }
 
-/// One layer of everything.
-#[derive(Default)]
-pub(crate) struct Layer {
-    pub(crate) messages: Messages,
-    pub(crate) inbox_entries: InboxEntries,
-    pub(crate) users: RowMap<User>,
-    pub(crate) handles: RowMap<Handle>,
-    pub(crate) devices: RowMap<Device>,
-    pub(crate) last_seen: RowMap<LastSeen>,
-    pub(crate) profiles: RowMap<Profile>,
-    pub(crate) rosters: RowMap<Roster>,
-    pub(crate) device_keys: RowMap<DeviceKeys>,
-    pub(crate) chats: RowMap<ChatRow>,
-    pub(crate) pending: RowMap<Pending>,
-    pub(crate) inboxes: RowMap<Inbox>,
-    pub(crate) inbox_chats: RowMap<InboxChat>,
-    /// The sum of the rows' [`Row::variable_bytes`].
-    pub(super) variable_bytes: usize,
+/// Hands every kind of row to a macro, in order of [`Row::KIND`]: the field of [`Layer`], and the row. What must be
+/// done for each kind goes through this list, so none is forgotten.
+macro_rules! each_row {
+    ($with:ident) => {
+        $with! {
+            users: User,
+            handles: Handle,
+            devices: Device,
+            last_seen: LastSeen,
+            profiles: Profile,
+            rosters: Roster,
+            device_keys: DeviceKeys,
+            chats: ChatRow,
+            pending: Pending,
+            inboxes: Inbox,
+            inbox_chats: InboxChat,
+        }
+    };
 }
+pub(super) use each_row;
+
+macro_rules! layer {
+    ($($field:ident: $row:ty,)*) => {
+        /// One layer of everything.
+        #[derive(Default)]
+        pub(crate) struct Layer {
+            pub(crate) messages: Messages,
+            pub(crate) inbox_entries: InboxEntries,
+            $(pub(crate) $field: RowMap<$row>,)*
+            /// The sum of the rows' [`Row::variable_bytes`].
+            variable_bytes: usize,
+        }
+    };
+}
+each_row!(layer);
 
 impl Layer {
     /// Rows of all kinds but messages and inbox entries.
     pub(crate) fn rows(&self) -> usize {
-        self.users.len()
-            + self.handles.len()
-            + self.devices.len()
-            + self.last_seen.len()
-            + self.profiles.len()
-            + self.rosters.len()
-            + self.device_keys.len()
-            + self.chats.len()
-            + self.pending.len()
-            + self.inboxes.len()
-            + self.inbox_chats.len()
+        macro_rules! sum {
+            ($($field:ident: $row:ty,)*) => { 0 $(+ self.$field.len())* };
+        }
+        each_row!(sum)
     }
 
     /// Bytes it takes in memory, roughly: messages and what is variable as they are, a flat charge for each row.
     pub(crate) fn bytes(&self) -> usize {
-        self.messages.bytes()
-            + self.inbox_entries.bytes()
-            + self.variable_bytes
-            + flat_bytes::<User>(self)
-            + flat_bytes::<Handle>(self)
-            + flat_bytes::<Device>(self)
-            + flat_bytes::<LastSeen>(self)
-            + flat_bytes::<Profile>(self)
-            + flat_bytes::<Roster>(self)
-            + flat_bytes::<DeviceKeys>(self)
-            + flat_bytes::<ChatRow>(self)
-            + flat_bytes::<Pending>(self)
-            + flat_bytes::<Inbox>(self)
-            + flat_bytes::<InboxChat>(self)
+        macro_rules! sum {
+            ($($field:ident: $row:ty,)*) => { 0 $(+ flat_bytes::<$row>(&self.$field))* };
+        }
+        self.messages.bytes() + self.inbox_entries.bytes() + self.variable_bytes + each_row!(sum)
     }
 
     /// The same without messages and inbox entries.
@@ -158,35 +157,12 @@ impl Layer {
 
     /// Takes over a newer layer: its rows replace those of the same key.
     pub(crate) fn absorb(&mut self, newer: Self) {
-        let Self {
-            messages,
-            inbox_entries,
-            users,
-            handles,
-            devices,
-            last_seen,
-            profiles,
-            rosters,
-            device_keys,
-            chats,
-            pending,
-            inboxes,
-            inbox_chats,
-            variable_bytes: _,
-        } = newer;
-        self.messages.absorb(messages);
-        self.inbox_entries.absorb(inbox_entries);
-        self.absorb_rows::<User>(users);
-        self.absorb_rows::<Handle>(handles);
-        self.absorb_rows::<Device>(devices);
-        self.absorb_rows::<LastSeen>(last_seen);
-        self.absorb_rows::<Profile>(profiles);
-        self.absorb_rows::<Roster>(rosters);
-        self.absorb_rows::<DeviceKeys>(device_keys);
-        self.absorb_rows::<ChatRow>(chats);
-        self.absorb_rows::<Pending>(pending);
-        self.absorb_rows::<Inbox>(inboxes);
-        self.absorb_rows::<InboxChat>(inbox_chats);
+        self.messages.absorb(newer.messages);
+        self.inbox_entries.absorb(newer.inbox_entries);
+        macro_rules! absorb {
+            ($($field:ident: $row:ty,)*) => { $(self.absorb_rows::<$row>(newer.$field);)* };
+        }
+        each_row!(absorb);
     }
 
     fn absorb_rows<R: Row>(&mut self, newer: RowMap<R>) {
@@ -195,8 +171,8 @@ impl Layer {
 }
 
 /// What the rows of a kind take: a table is two thirds full in the mean, and has one byte beside each slot.
-fn flat_bytes<R: Row>(layer: &Layer) -> usize {
-    R::map(layer).len() * 3 / 2 * (size_of::<(R::Key, Option<R>)>() + 1)
+fn flat_bytes<R: Row>(rows: &RowMap<R>) -> usize {
+    rows.len() * 3 / 2 * (size_of::<(R::Key, Option<R>)>() + 1)
 }
 
 /// A row that was read from a file.
@@ -219,22 +195,18 @@ pub fn decode_row(key: &[u8], value: Bytes) -> Result<DecodedRow> {
         row.encode(&mut value);
         Ok(DecodedRow { text: format!("{row:?}"), value })
     }
-    match key.first().copied().unwrap_or_default() {
-        INBOX_ENTRY_KIND => {
-            let entry = decode_entry_row(key, value)?;
-            Ok(DecodedRow { text: format!("{entry:?}"), value: encode_entry(&entry) })
-        }
-        User::KIND => of::<User>(value),
-        Handle::KIND => of::<Handle>(value),
-        Device::KIND => of::<Device>(value),
-        LastSeen::KIND => of::<LastSeen>(value),
-        Profile::KIND => of::<Profile>(value),
-        Roster::KIND => of::<Roster>(value),
-        DeviceKeys::KIND => of::<DeviceKeys>(value),
-        ChatRow::KIND => of::<ChatRow>(value),
-        Pending::KIND => of::<Pending>(value),
-        Inbox::KIND => of::<Inbox>(value),
-        InboxChat::KIND => of::<InboxChat>(value),
-        _ => Err(Error::Malformed { what: "row", reason: "its kind is unknown" }),
+    let kind = key.first().copied().unwrap_or_default();
+    if kind == INBOX_ENTRY_KIND {
+        let entry = decode_entry_row(key, value)?;
+        return Ok(DecodedRow { text: format!("{entry:?}"), value: encode_entry(&entry) });
     }
+    macro_rules! decode {
+        ($($field:ident: $row:ty,)*) => {
+            match kind {
+                $(<$row>::KIND => of::<$row>(value),)*
+                _ => Err(Error::Malformed { what: "row", reason: "its kind is unknown" }),
+            }
+        };
+    }
+    each_row!(decode)
 }

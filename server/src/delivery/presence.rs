@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
+    sync::Arc,
 };
 
 use columba_engine::{
@@ -30,14 +30,14 @@ pub(crate) struct PresenceTable {
 
 /// A user whose presence somebody wants to know.
 struct Watched {
-    roster: Rc<Roster>,
+    roster: Arc<Roster>,
     /// The sessions, and whose they are.
     watchers: BTreeMap<SessionRef, UserId>,
 }
 
 impl PresenceTable {
     /// A session of `watcher` wants to know. The roster is the user's.
-    pub(crate) fn subscribe(&mut self, user: UserId, session: SessionRef, watcher: UserId, roster: Rc<Roster>) {
+    pub(crate) fn subscribe(&mut self, user: UserId, session: SessionRef, watcher: UserId, roster: Arc<Roster>) {
         let watched = self.watched.entry(user).or_insert_with(|| Watched { roster, watchers: BTreeMap::new() });
         if watched.watchers.len() >= SUBSCRIBERS_MAX {
             watched.watchers.pop_first();
@@ -56,8 +56,8 @@ impl PresenceTable {
     }
 
     /// The roster of a user whom somebody watches, as it is now.
-    pub(crate) fn roster(&self, user: UserId) -> Option<Rc<Roster>> {
-        self.watched.get(&user).map(|watched| Rc::clone(&watched.roster))
+    pub(crate) fn roster(&self, user: UserId) -> Option<Arc<Roster>> {
+        self.watched.get(&user).map(|watched| Arc::clone(&watched.roster))
     }
 
     /// Who wants to know about a user, and what it may see.
@@ -69,12 +69,12 @@ impl PresenceTable {
     }
 
     /// A user's roster has changed. Returns who may see more, or less, than before.
-    pub(crate) fn handle_roster(&mut self, user: UserId, roster: &Roster) -> Vec<SessionRef> {
+    pub(crate) fn handle_roster(&mut self, user: UserId, roster: Arc<Roster>) -> Vec<SessionRef> {
         let Some(watched) = self.watched.get_mut(&user) else {
             return Vec::new();
         };
-        let before = core::mem::replace(&mut watched.roster, Rc::new(roster.clone()));
-        let differs = |watcher: UserId| before.sight(user, watcher) != roster.sight(user, watcher);
+        let before = core::mem::replace(&mut watched.roster, roster);
+        let differs = |watcher: UserId| before.sight(user, watcher) != watched.roster.sight(user, watcher);
         let affected = watched.watchers.iter().filter(|(_, watcher)| differs(**watcher));
         affected.map(|(session, _)| *session).collect()
     }

@@ -41,9 +41,6 @@ pub(super) fn set_contacts(me: DeviceAddress, request: &v1::SetContacts) -> Resu
 
 pub(super) fn set_blocked(me: DeviceAddress, request: &v1::SetBlocked) -> Result<Ask, Code> {
     let user = parse_user(&request.user_id)?;
-    if user == me.user {
-        return Err(Code::InvalidArgument);
-    }
     Ok(change_roster(me, RosterChange::Block { user, blocked: request.blocked }))
 }
 

@@ -15,7 +15,7 @@ use crate::{
     keys::{get_keys, put_keys},
     link::Over,
     node::{Node, run, setup},
-    raw::{Person, Raw, ack, hello, id, send},
+    raw::{Person, Raw, ack, hello, id, presence, send, watch},
     roster::block,
 };
 
@@ -139,8 +139,6 @@ impl World {
         let change = |chat, change: Change| Request::Send(changing(client_seq, Some(chat), change));
         let find = |handle: &str| Request::FindUser(v1::FindUser { handle: handle.to_owned() });
         let user = |user: UserId| Request::GetUser(v1::GetUser { user_id: id(user.as_bytes()) });
-        let watch =
-            |user: UserId| Request::SubscribePresence(v1::SubscribePresence { user_ids: vec![id(user.as_bytes())] });
         let renamed = format!("name {client_seq}");
         let key = id(&[3; 32]);
         vec![
@@ -247,15 +245,11 @@ async fn answer(raw: &mut Raw, me: UserId, request: Request) -> String {
 /// The same of a presence: what the asker sees.
 async fn sight(raw: &mut Raw, request: Request) -> String {
     let Request::SubscribePresence(subscribe) = &request else { panic!("another request") };
-    let of = subscribe.user_ids[0].clone();
+    let of = UserId::try_from(&subscribe.user_ids[0][..]).unwrap();
     if let Err(code) = raw.ask(request).await {
         return code.name().to_owned();
     }
-    let pick = |kind| match kind {
-        Kind::Presence(presence) if presence.user_id == of => Some(presence),
-        _ => None,
-    };
-    let presence = raw.expect("a presence", pick).await;
+    let presence = presence(raw, of).await;
     assert_eq!(presence.last_seen_ms, 0, "she is there, or nobody is to know when she was");
     if presence.online { "online" } else { "offline" }.to_owned()
 }

@@ -144,7 +144,7 @@ pub(crate) fn read(chat: ChatId, seq: u64) -> Request {
     Request::Read(v1::Read { chat_id: id(chat.as_bytes()), seq })
 }
 
-async fn three(node: &Node) -> [Member; 3] {
+pub(crate) async fn three(node: &Node) -> [Member; 3] {
     [
         Member::register(node, Over::Tls, "ada").await,
         Member::register(node, Over::Quic, "bob").await,

@@ -57,6 +57,13 @@ impl Http {
         Some(())
     }
 
+    /// Begins a long-poll session. The header line that its requests carry.
+    pub(crate) async fn open_poll(&mut self) -> String {
+        let answer = self.request("POST", "/v1/poll", "", b"").await.unwrap();
+        assert_eq!(answer.status, 201);
+        format!("Authorization: Bearer {}\r\n", String::from_utf8(answer.body.to_vec()).unwrap())
+    }
+
     /// Whether an answer is still to be read: the call that waited for it was dropped.
     pub(crate) fn is_asked(&self) -> bool {
         self.is_asked

@@ -316,9 +316,7 @@ impl Poll {
     /// Begins a session.
     pub(crate) async fn open(node: &Node) -> Self {
         let mut saying = Http::tls(node).await;
-        let answer = saying.request("POST", "/v1/poll", "", b"").await.unwrap();
-        assert_eq!(answer.status, 201);
-        let token = format!("Authorization: Bearer {}\r\n", String::from_utf8(answer.body.to_vec()).unwrap());
+        let token = saying.open_poll().await;
         let deframer = Deframer::new(FRAME_BYTES_MAX);
         Self { asking: Http::tls(node).await, saying, token, asked: 0, said: 0, deframer }
     }

@@ -14,11 +14,11 @@ use std::{
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use serde::Deserialize;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     sync::oneshot,
     time::{Instant, sleep, timeout},
 };
+
+use crate::http::Http;
 
 /// The longest that anything may take which should take a moment. Machines of a CI are slow, and shared.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -266,18 +266,9 @@ impl Node {
 
     /// A page of its plain listener: status and body.
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
-        let get = async {
-            let mut socket = TcpStream::connect(self.plain()).await?;
-            socket
-                .write_all(format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes())
-                .await?;
-            let mut text = String::new();
-            socket.read_to_string(&mut text).await?;
-            std::io::Result::Ok(text)
-        };
-        let text = soon(path, get).await.unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no page: {text:?}"));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let get = async { Http::plain(self).await.request("GET", path, "", b"").await };
+        let answer = soon(path, get).await.unwrap_or_else(|| panic!("no page: {path}"));
+        (answer.status, String::from_utf8(answer.body.to_vec()).unwrap())
     }
 
     /// Its metrics by name, without `columba_`; summed over the cores.

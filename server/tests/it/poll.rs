@@ -32,9 +32,7 @@ struct Bare {
 impl Bare {
     async fn open(node: &Node) -> Self {
         let mut http = Http::plain(node).await;
-        let answer = http.request("POST", "/v1/poll", "", b"").await.unwrap();
-        assert_eq!(answer.status, 201);
-        let token = format!("Authorization: Bearer {}\r\n", String::from_utf8(answer.body.to_vec()).unwrap());
+        let token = http.open_poll().await;
         Self { http, token }
     }
 

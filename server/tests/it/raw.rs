@@ -87,6 +87,21 @@ pub(crate) fn ack(chat: ChatId, seq: u64) -> Request {
     Request::Ack(v1::Ack { chat_id: id(chat.as_bytes()), seq })
 }
 
+/// Wants to know whether somebody is there.
+pub(crate) fn watch(user: UserId) -> Request {
+    Request::SubscribePresence(v1::SubscribePresence { user_ids: vec![id(user.as_bytes())] })
+}
+
+/// The next presence of somebody that a session is told.
+pub(crate) async fn presence(raw: &mut Raw, of: UserId) -> v1::Presence {
+    let of = id(of.as_bytes());
+    raw.expect("a presence", |kind| match kind {
+        Kind::Presence(presence) if presence.user_id == of => Some(presence),
+        _ => None,
+    })
+    .await
+}
+
 /// A connection with a client that does as it is told.
 pub(crate) struct Raw {
     /// The connection, to break rules with.

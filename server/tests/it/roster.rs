@@ -16,11 +16,11 @@ use columba_wire::{
 
 use crate::{
     devices::link,
-    groups::{Member, add, create, get_chat, get_history, get_receipts},
+    groups::{add, create, get_chat, get_history, get_receipts, read, three},
     link::Over,
-    node::{Node, run, setup, soon},
+    node::{run, setup, soon},
     phone::options,
-    raw::{Raw, id, send},
+    raw::{Raw, id, presence, send, watch},
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -47,18 +47,10 @@ fn privacy(set: impl FnOnce(&mut v1::SetPrivacy)) -> Request {
     Request::SetPrivacy(request)
 }
 
-fn watch(user: UserId) -> Request {
-    Request::SubscribePresence(v1::SubscribePresence { user_ids: vec![id(user.as_bytes())] })
-}
-
-/// The next presence of a user that this session is told.
-async fn presence(raw: &mut Raw, of: UserId) -> (bool, u64) {
-    let of = id(of.as_bytes());
-    raw.expect("a presence", |kind| match kind {
-        Kind::Presence(presence) if presence.user_id == of => Some((presence.online, presence.last_seen_ms)),
-        _ => None,
-    })
-    .await
+/// Whether somebody is online, and when it last was, as a session is told next.
+async fn seen(raw: &mut Raw, of: UserId) -> (bool, u64) {
+    let presence = presence(raw, of).await;
+    (presence.online, presence.last_seen_ms)
 }
 
 async fn roster(raw: &mut Raw) -> v1::Contacts {
@@ -75,19 +67,11 @@ async fn sent(raw: &mut Raw, client_seq: u64, to: UserId) -> Result<u64, Code> {
     }
 }
 
-async fn three(node: &Node) -> (Member, Member, Member) {
-    (
-        Member::register(node, Over::Quic, "ada").await,
-        Member::register(node, Over::Tls, "bob").await,
-        Member::register(node, Over::Plain, "cyd").await,
-    )
-}
-
 #[test]
 fn who_is_blocked_sends_nothing_and_learns_nothing_over_a_crash() {
     run(LIMIT, async {
         let mut node = setup().cores(2).start().await;
-        let (mut ada, mut bob, cyd) = three(&node).await;
+        let [mut ada, mut bob, cyd] = three(&node).await;
         let ada_is = ada.user();
         let (chat, none) = (ChatId::direct(ada.user(), bob.user()), ChatId::direct(ada.user(), cyd.user()));
         assert_eq!(sent(&mut bob.raw, 1, ada.user()).await, Ok(1));
@@ -116,11 +100,10 @@ fn who_is_blocked_sends_nothing_and_learns_nothing_over_a_crash() {
             other => panic!("another answer to GetHistory: {other:?}"),
         }
         assert_eq!(done(&mut bob.raw, watch(ada.user())).await, Ok(()));
-        assert_eq!(presence(&mut bob.raw, ada.user()).await, (false, 0), "she is online");
+        assert_eq!(seen(&mut bob.raw, ada.user()).await, (false, 0), "she is online");
 
         // A read does not show, until he is not blocked any more and she reads again.
-        let read = Request::Read(v1::Read { chat_id: id(chat.as_bytes()), seq: 1 });
-        assert_eq!(done(&mut ada.raw, read.clone()).await, Ok(()));
+        assert_eq!(done(&mut ada.raw, read(chat, 1)).await, Ok(()));
         assert_eq!(reads(&mut bob.raw, chat, ada.user()).await, 0);
         assert_eq!(reads(&mut ada.raw, chat, ada_is).await, 1);
 
@@ -130,9 +113,9 @@ fn who_is_blocked_sends_nothing_and_learns_nothing_over_a_crash() {
         assert_eq!(bob.change(group, add(&[ada.user()])).await, Err(Code::NotAllowed));
 
         assert_eq!(done(&mut ada.raw, block(bob.user(), false)).await, Ok(()));
-        assert!(presence(&mut bob.raw, ada.user()).await.0, "he is told at once");
+        assert!(seen(&mut bob.raw, ada.user()).await.0, "he is told at once");
         assert_eq!(sent(&mut bob.raw, 10, ada.user()).await, Ok(2));
-        assert_eq!(done(&mut ada.raw, read).await, Ok(()));
+        assert_eq!(done(&mut ada.raw, read(chat, 1)).await, Ok(()));
         assert_eq!(reads(&mut bob.raw, chat, ada.user()).await, 1);
         assert!(bob.change(group, add(&[ada.user()])).await.is_ok());
         let left = roster(&mut ada.raw).await;
@@ -155,38 +138,38 @@ async fn reads(raw: &mut Raw, chat: ChatId, of: UserId) -> u64 {
 fn presence_is_for_those_whom_the_settings_name_and_follows_their_changes() {
     run(LIMIT, async {
         let node = setup().cores(2).start().await;
-        let (mut ada, mut bob, mut cyd) = three(&node).await;
+        let [mut ada, mut bob, mut cyd] = three(&node).await;
         let ada_is = ada.user();
         assert_eq!(done(&mut ada.raw, contacts(&[bob.user()], &[])).await, Ok(()));
         for member in [&mut bob, &mut cyd] {
             assert_eq!(done(&mut member.raw, watch(ada.user())).await, Ok(()));
-            assert_eq!(presence(&mut member.raw, ada.user()).await, (true, 0));
+            assert_eq!(seen(&mut member.raw, ada.user()).await, (true, 0));
         }
         let only = |audience: v1::Audience| {
             privacy(|set| (set.online, set.last_seen) = (Some(audience.into()), Some(audience.into())))
         };
         assert_eq!(done(&mut ada.raw, only(v1::Audience::Contacts)).await, Ok(()));
-        assert_eq!(presence(&mut cyd.raw, ada.user()).await, (false, 0));
+        assert_eq!(seen(&mut cyd.raw, ada.user()).await, (false, 0));
         // To who still sees her nothing has changed: the next that he is told is her going.
         ada.raw.request(Request::Bye(v1::Bye {})).await;
-        let (online, last_seen_ms) = presence(&mut bob.raw, ada.user()).await;
+        let (online, last_seen_ms) = seen(&mut bob.raw, ada.user()).await;
         assert!(!online && last_seen_ms > 0);
         ada.raw = Raw::login(&node, Over::Quic, &ada.is).await;
-        assert!(presence(&mut bob.raw, ada.user()).await.0);
+        assert!(seen(&mut bob.raw, ada.user()).await.0);
         assert_eq!(done(&mut ada.raw, only(v1::Audience::Nobody)).await, Ok(()));
-        assert_eq!(presence(&mut bob.raw, ada.user()).await, (false, 0));
+        assert_eq!(seen(&mut bob.raw, ada.user()).await, (false, 0));
         // She sees herself.
         assert_eq!(done(&mut ada.raw, watch(ada_is)).await, Ok(()));
-        assert!(presence(&mut ada.raw, ada_is).await.0);
+        assert!(seen(&mut ada.raw, ada_is).await.0);
         assert_eq!(done(&mut ada.raw, only(v1::Audience::Everyone)).await, Ok(()));
         for member in [&mut bob, &mut cyd] {
             // The first that a stranger hears since: neither her going nor her coming was told.
-            assert!(presence(&mut member.raw, ada.user()).await.0);
+            assert!(seen(&mut member.raw, ada.user()).await.0);
         }
         // When she was last there, but not that she is.
         let hidden = privacy(|set| set.online = Some(v1::Audience::Nobody.into()));
         assert_eq!(done(&mut ada.raw, hidden).await, Ok(()));
-        let (online, seen) = presence(&mut cyd.raw, ada.user()).await;
+        let (online, seen) = seen(&mut cyd.raw, ada.user()).await;
         assert!(!online && seen == last_seen_ms, "when she was there before: {seen}");
         let unknown = privacy(|set| set.groups = Some(3));
         assert_eq!(done(&mut ada.raw, unknown).await, Err(Code::InvalidArgument));
@@ -197,35 +180,33 @@ fn presence_is_for_those_whom_the_settings_name_and_follows_their_changes() {
 fn reads_that_are_hidden_show_on_ones_own_devices_alone() {
     run(LIMIT, async {
         let node = setup().cores(2).start().await;
-        let (mut ada, mut bob, _cyd) = three(&node).await;
+        let [mut ada, mut bob, _cyd] = three(&node).await;
         let ada_is = ada.user();
         let (mut laptop, _) = link(&node, Over::Tls, &mut ada.raw, "laptop").await;
         let chat = ChatId::direct(ada.user(), bob.user());
         for client_seq in 1..=3 {
             assert_eq!(sent(&mut bob.raw, client_seq, ada.user()).await, Ok(client_seq));
         }
-        let read = |seq| Request::Read(v1::Read { chat_id: id(chat.as_bytes()), seq });
         let me = id(ada.user().as_bytes());
         let own = |kind| match kind {
             Kind::Receipt(receipt) if receipt.user_id == me => Some(receipt.read_seq),
             _ => None,
         };
-        assert_eq!(done(&mut ada.raw, read(1)).await, Ok(()));
+        assert_eq!(done(&mut ada.raw, read(chat, 1)).await, Ok(()));
         assert_eq!(laptop.expect("her own receipt", own).await, 1);
         assert_eq!(reads(&mut bob.raw, chat, ada.user()).await, 1);
         assert_eq!(done(&mut ada.raw, privacy(|set| set.read_receipts_off = Some(true))).await, Ok(()));
         let account = |kind| if let Kind::Account(account) = kind { Some(account) } else { None };
         let told = laptop.expect("the account", account).await;
         assert!(told.privacy.unwrap().read_receipts_off && told.roster_version == 1);
-        assert_eq!(done(&mut laptop, read(2)).await, Ok(()), "the setting is the user's, not a device's");
+        assert_eq!(done(&mut laptop, read(chat, 2)).await, Ok(()), "the setting is the user's, not a device's");
         assert_eq!(ada.raw.expect("her own receipt", own).await, 1);
         assert_eq!(ada.raw.expect("her own receipt", own).await, 2);
         assert_eq!(reads(&mut bob.raw, chat, ada.user()).await, 1);
         assert_eq!(reads(&mut ada.raw, chat, ada_is).await, 2);
         // In a group all have read, or not: nobody hides it there.
         let group = bob.create("us", &[ada.user()]).await;
-        let in_group = Request::Read(v1::Read { chat_id: id(group.as_bytes()), seq: 1 });
-        assert_eq!(done(&mut ada.raw, in_group).await, Ok(()));
+        assert_eq!(done(&mut ada.raw, read(group, 1)).await, Ok(()));
         assert_eq!(reads(&mut bob.raw, group, ada.user()).await, 1);
     });
 }
@@ -234,7 +215,7 @@ fn reads_that_are_hidden_show_on_ones_own_devices_alone() {
 fn contacts_are_those_that_were_put_there_and_bounded() {
     run(LIMIT, async {
         let node = setup().start().await;
-        let (mut ada, mut bob, cyd) = three(&node).await;
+        let [mut ada, mut bob, cyd] = three(&node).await;
         let (ada_is, bob_is, cyd_is) = (ada.user(), bob.user(), cyd.user());
         assert_eq!(roster(&mut ada.raw).await, v1::Contacts::default());
         assert_eq!(done(&mut ada.raw, contacts(&[bob_is, cyd_is, bob_is], &[])).await, Ok(()));

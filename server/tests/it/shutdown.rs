@@ -11,21 +11,8 @@ use tokio::time::Instant;
 use crate::{
     link::{Over, TRANSPORTS},
     node::{run, setup},
-    raw::{Person, Raw, id, send},
+    raw::{Person, Raw, presence, send, watch},
 };
-
-fn watch(person: &Person) -> Request {
-    Request::SubscribePresence(v1::SubscribePresence { user_ids: vec![id(person.user().as_bytes())] })
-}
-
-async fn presence(raw: &mut Raw, of: &Person) -> v1::Presence {
-    let user = id(of.user().as_bytes());
-    raw.expect("a presence", |kind| match kind {
-        Kind::Presence(presence) if presence.user_id == user => Some(presence),
-        _ => None,
-    })
-    .await
-}
 
 #[test]
 fn a_node_that_stops_says_so_keeps_everything_and_serves_again() {
@@ -80,17 +67,17 @@ fn people_see_each_other_come_and_go_and_when_they_were_last_there() {
         let (mut ada, mut bob) = (Person::new("ada"), Person::new("bob"));
         let mut a = Raw::register(&node, Over::Tls, &mut ada).await;
         let b = Raw::register(&node, Over::Quic, &mut bob).await;
-        a.ask(watch(&bob)).await.unwrap();
-        assert!(presence(&mut a, &bob).await.online);
+        a.ask(watch(bob.user())).await.unwrap();
+        assert!(presence(&mut a, bob.user()).await.online);
 
         // Away without a word, back, and away with one.
         drop(b);
-        let gone = presence(&mut a, &bob).await;
+        let gone = presence(&mut a, bob.user()).await;
         assert!(!gone.online && gone.last_seen_ms > 0, "{gone:?}");
         let mut b = Raw::login(&node, Over::Plain, &bob).await;
-        assert!(presence(&mut a, &bob).await.online);
+        assert!(presence(&mut a, bob.user()).await.online);
         b.request(Request::Bye(v1::Bye {})).await;
-        let last = presence(&mut a, &bob).await;
+        let last = presence(&mut a, bob.user()).await;
         assert!(!last.online && last.last_seen_ms >= gone.last_seen_ms, "{last:?}");
 
         // The node remembers over a restart.
@@ -98,17 +85,17 @@ fn people_see_each_other_come_and_go_and_when_they_were_last_there() {
         assert!(node.ended().await.success());
         node.start().await;
         let mut a = Raw::login(&node, Over::Tls, &ada).await;
-        a.ask(watch(&bob)).await.unwrap();
-        let remembered = presence(&mut a, &bob).await;
+        a.ask(watch(bob.user())).await.unwrap();
+        let remembered = presence(&mut a, bob.user()).await;
         assert_eq!((remembered.online, remembered.last_seen_ms), (false, last.last_seen_ms));
 
         // Who was there when the node stopped was seen then; who never was, never.
         let mut b = Raw::login(&node, Over::Tls, &bob).await;
-        b.ask(watch(&ada)).await.unwrap();
-        assert!(presence(&mut b, &ada).await.online);
+        b.ask(watch(ada.user())).await.unwrap();
+        assert!(presence(&mut b, ada.user()).await.online);
         let nobody = Person::new("nobody");
-        b.ask(watch(&nobody)).await.unwrap();
-        let never = presence(&mut b, &nobody).await;
+        b.ask(watch(nobody.user())).await.unwrap();
+        let never = presence(&mut b, nobody.user()).await;
         assert_eq!((never.online, never.last_seen_ms), (false, 0));
     });
 }

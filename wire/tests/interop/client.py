@@ -31,6 +31,15 @@ class Closed(Exception):
     """The connection is closed."""
 
 
+def tls() -> ssl.SSLContext:
+    """TLS 1.3. The certificate is pinned by the caller: names and authorities do not matter."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class WebSocketTransport:
     """Frames as binary messages."""
 
@@ -42,14 +51,9 @@ class WebSocketTransport:
 
     @classmethod
     async def connect(cls, host: str, port: int, subprotocol: str | None = "columba.v1"):
-        # The certificate is pinned by the caller: names and authorities do not matter.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         socket = await websockets.connect(
             f"wss://{host}:{port}/v1/ws",
-            ssl=context,
+            ssl=tls(),
             subprotocols=[subprotocol] if subprotocol else None,
             compression=None,
             ping_interval=None,
@@ -186,11 +190,7 @@ class Http:
 
     async def _request(self, method: str, path: str, token: str, body: bytes) -> tuple[int, bytes]:
         if self.writer is None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            self.reader, self.writer = await asyncio.open_connection(self.host, self.port, ssl=context)
+            self.reader, self.writer = await asyncio.open_connection(self.host, self.port, ssl=tls())
             self.certificate = self.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}", f"Content-Length: {len(body)}"]
         if token:

@@ -1,7 +1,7 @@
 //! What users tell about themselves, whom they know, and who may know what: asked by others, changed by themselves.
 //! Runs on the user's core.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use columba_engine::{
     env::{Clock, Disk},
@@ -67,9 +67,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             RosterChange::Block { user, blocked } => Some((*user, *blocked)),
             RosterChange::Privacy(_) | RosterChange::Contacts { .. } => None,
         };
-        if let Some((other, true)) = block
-            && other != device.user
-        {
+        if let Some((other, true)) = block {
             self.check_exists(other).await?;
         }
         let id = self.state.borrow().router.user(device.user);
@@ -107,7 +105,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let kept = self.state.borrow().presence.roster(user);
         let roster = match kept {
             Some(roster) => roster,
-            None => Rc::new(self.roster(user, Roster::clone).await?),
+            None => Arc::new(self.roster(user, Roster::clone).await?),
         };
         self.with_state(|state| state.subscribe(session, user, watcher, roster, stored_ms));
         Ok(Answer::Done)

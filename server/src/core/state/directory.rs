@@ -1,5 +1,7 @@
 //! What follows from changes of accounts and keys, and who may take keys.
 
+use std::sync::Arc;
+
 use columba_engine::{env::Disk, partition::roster::Roster};
 use columba_wire::{
     DeviceAddress, UserId,
@@ -16,7 +18,7 @@ impl<D: Disk> CoreState<D> {
         }
     }
 
-    pub(super) fn handle_roster_changed(&mut self, user: UserId, roster: &Roster) {
+    pub(super) fn handle_roster_changed(&mut self, user: UserId, roster: Arc<Roster>) {
         let affected = self.presence.handle_roster(user, roster);
         if !affected.is_empty() {
             self.jobs.push_back(Job::TellPresence(user, affected));

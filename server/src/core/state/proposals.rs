@@ -226,7 +226,7 @@ impl<D: Disk> CoreState<D> {
                     self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));
                 }
                 Effect::UserChanged { by } => self.handle_user_changed(by),
-                Effect::RosterChanged { user, roster } => self.handle_roster_changed(user, &roster),
+                Effect::RosterChanged { user, roster } => self.handle_roster_changed(user, roster),
                 Effect::KeysLow { device, left } => self.handle_keys_low(device, left),
             }
         }

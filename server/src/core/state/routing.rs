@@ -3,7 +3,7 @@
 //! Invariants
 //! - A message waits for room, and is never dropped; what may wait is bounded by holding back the sessions' input.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use columba_engine::{
     env::{Disk, Instant, clock::WallTime},
@@ -235,7 +235,7 @@ impl<D: Disk> CoreState<D> {
         session: SessionRef,
         user: UserId,
         watcher: UserId,
-        roster: Rc<Roster>,
+        roster: Arc<Roster>,
         stored_ms: u64,
     ) {
         self.presence.subscribe(user, session, watcher, roster);
