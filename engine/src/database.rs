@@ -363,7 +363,7 @@ impl<D: Disk, C: Clock> Database<D, C> {
 
     /// Queues a move of a device's watermark: its inbox up to this position is done with.
     pub fn trim_inbox(&self, device: DeviceAddress, position: u64) {
-        self.queue(device.user.placement_hash(), &Command::TrimInbox { device, position });
+        self.queue(device.user.placement_hash(), &Command::TrimInbox { device, position, chats: Vec::new() });
     }
 
     /// Queues a member's progress in a chat: what everybody has may be deleted, where the retention says so.

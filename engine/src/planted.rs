@@ -28,6 +28,10 @@ pub enum Planted {
     ReadLost,
     /// Who is blocked may send all the same.
     BlockIgnored,
+    /// What a device has in its inbox counts as had.
+    SettledEarly,
+    /// What devices have caught up with is never known.
+    NeverSettled,
     /// A one-time key is given out and kept.
     KeyTwice,
     /// A merge loses some live rows and messages.
@@ -52,6 +56,8 @@ impl Planted {
         Self::DeliversToRemoved,
         Self::ReadLost,
         Self::BlockIgnored,
+        Self::SettledEarly,
+        Self::NeverSettled,
         Self::KeyTwice,
         Self::RowLostInMerge,
         Self::StaleFilter,

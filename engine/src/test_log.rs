@@ -94,7 +94,7 @@ impl Log {
                 let append = InboxAppend { device: device(one), chat, from, to: MessageSeq::new(from.get() + 2) };
                 Command::AppendInbox(vec![append])
             }
-            10 => Command::TrimInbox { device: device(one), position: rng.below(30) },
+            10 => Command::TrimInbox { device: device(one), position: rng.below(30), chats: vec![chat] },
             11 => Command::SetLastSeen(vec![(user(one), self.now_ms)]),
             12 => {
                 let seq = MessageSeq::new(rng.below(20));

@@ -114,6 +114,9 @@ pub enum Command {
         device: DeviceAddress,
         /// The last position that is done with.
         position: u64,
+        /// Chats of which something was done with, at most [`TRIM_CHATS_MAX`]: where no device of the user has anything
+        /// of one in its inbox any more, that is said by [`Effect::Settled`](super::effect::Effect::Settled).
+        chats: Vec<ChatId>,
     },
     /// Remembers when users were last online.
     SetLastSeen(Vec<(UserId, u64)>),
@@ -207,6 +210,9 @@ pub struct InboxAppend {
     pub to: MessageSeq,
 }
 
+/// Chats that one trim of an inbox looks at: each costs a row of each of the user's devices.
+pub const TRIM_CHATS_MAX: usize = 64;
+
 /// Kind and length.
 const COMMAND_HEAD_BYTES: usize = 5;
 
@@ -214,10 +220,9 @@ const CLAIM_HANDLE: u8 = 1;
 const CREATE_USER: u8 = 2;
 const CONFIRM_HANDLE: u8 = 3;
 const SEND: u8 = 4;
-// 5 was an `Advance` without `everywhere`, 12 one that named the chat with each member.
+// 5 was an `Advance` without `everywhere`, 12 one that named the chat with each member; 8 a `TrimInbox` without chats.
 const MARK_READ: u8 = 6;
 const APPEND_INBOX: u8 = 7;
-const TRIM_INBOX: u8 = 8;
 const SET_LAST_SEEN: u8 = 9;
 const SET_RETENTION: u8 = 10;
 const EXPIRE: u8 = 11;
@@ -226,6 +231,7 @@ const CHANGE_GROUP: u8 = 14;
 const ADVANCE: u8 = 15;
 const MARK_READ_HIDDEN: u8 = 16;
 const BLOCK_CHAT: u8 = 17;
+const TRIM_INBOX: u8 = 18;
 const SET_PROFILE: u8 = 23;
 const CHANGE_ROSTER: u8 = 24;
 const ADD_DEVICE: u8 = 26;
@@ -252,6 +258,7 @@ impl Command {
             Self::ChangeGroup { change, .. } => 64 + change.encoded_bytes_max(),
             Self::Advance(items) => 16 + (16 + 4 + 16 + 3 * VARINT_BYTES_MAX) * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
+            Self::TrimInbox { chats, .. } => 64 + 16 * chats.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
             Self::SetProfile { change, .. } => 32 + change.encoded_bytes_max(),
@@ -262,7 +269,6 @@ impl Command {
             | Self::ConfirmHandle { .. }
             | Self::MarkRead { .. }
             | Self::BlockChat { .. }
-            | Self::TrimInbox { .. }
             | Self::SetRetention { .. }
             | Self::Expire { .. }
             | Self::RevokeDevice(_) => 160,
@@ -364,9 +370,11 @@ impl Command {
                     out.put_seq(item.to);
                 }
             }
-            Self::TrimInbox { device, position } => {
+            Self::TrimInbox { device, position, chats } => {
                 out.put_device(*device);
                 out.put_u64(*position);
+                out.put_u32(u32::try_from(chats.len()).expect("bounded"));
+                chats.iter().for_each(|chat| out.put_chat(*chat));
             }
             Self::SetLastSeen(items) => {
                 out.put_u32(u32::try_from(items.len()).expect("bounded"));
@@ -484,7 +492,12 @@ impl Command {
                 }
                 Self::AppendInbox(items)
             }
-            TRIM_INBOX => Self::TrimInbox { device: take.take_device()?, position: take.take_u64()? },
+            TRIM_INBOX => {
+                let (device, position) = (take.take_device()?, take.take_u64()?);
+                let count = take.take_count(16)?;
+                let chats = (0..count).map(|_| take.take_chat()).collect::<Result<_>>()?;
+                Self::TrimInbox { device, position, chats }
+            }
             SET_LAST_SEEN => {
                 let count = take.take_count(24)?;
                 let mut items = Vec::with_capacity(count);

@@ -88,6 +88,13 @@ pub enum Effect {
         /// Everything of the chat up to here was acknowledged by the device, or is or was in its inbox.
         up_to: MessageSeq,
     },
+    /// No device of a user has anything of a chat in its inbox: what was said to be covered before this, all have.
+    Settled {
+        /// Whose inbox was trimmed.
+        device: DeviceAddress,
+        /// The chat.
+        chat: ChatId,
+    },
     /// A device was added or revoked: deliver to those there are, and end the session of one that is no more.
     Devices {
         /// Whose.

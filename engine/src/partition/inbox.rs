@@ -8,6 +8,7 @@
 //! - `head <= tail`; entries `head + 1 ..= tail` exist.
 //! - Per device and chat entries are in order of seq and do not overlap. Everything up to `InboxChat::up_to` was
 //!   acknowledged, or is or was in the inbox: an append at or below it has nothing to do.
+//! - `InboxChat::newest` is at most the tail: the inbox holds something of the chat where it is above the head.
 //! - A closed inbox is empty, and stays so: an append to it is answered as if it were in it.
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use super::{
     effect::{Effect, Effects, Outcome},
     rows::{Layer, Row, RowMap},
     sharded::ShardedMap,
+    user::User,
 };
 use crate::{
     error::{Error, Result},
@@ -49,6 +51,8 @@ pub struct Inbox {
 pub struct InboxChat {
     /// Highest seq ever appended.
     pub up_to: MessageSeq,
+    /// Position of its newest entry: where the inbox's head is there, it holds nothing of the chat.
+    pub newest: u64,
 }
 
 /// A reference in an inbox.
@@ -217,11 +221,12 @@ impl Row for InboxChat {
 
     fn encode(&self, out: &mut Vec<u8>) {
         out.put_varint(self.up_to.get());
+        out.put_varint(self.newest);
     }
 
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "inbox chat row");
-        let row = Self { up_to: take.take_short_seq()? };
+        let row = Self { up_to: take.take_short_seq()?, newest: take.take_varint()? };
         take.finish()?;
         Ok(row)
     }
@@ -244,6 +249,8 @@ impl State {
                 inbox.tail += 1;
                 let entry = InboxEntry { position: inbox.tail, chat, from, to };
                 self.active.inbox_entries.push(device, entry);
+                let row = self.edit::<InboxChat>((device, chat)).as_mut().expect("it was made above");
+                row.newest = entry.position;
             }
             effects.effects.push(Effect::Inboxed { device, chat, up_to });
         }
@@ -258,12 +265,32 @@ impl State {
         self.active.inbox_entries.remove_up_to(device, head);
     }
 
-    pub(super) fn apply_trim_inbox(&mut self, device: DeviceAddress, position: u64) -> Outcome {
+    pub(super) fn apply_trim_inbox(
+        &mut self,
+        device: DeviceAddress,
+        position: u64,
+        chats: &[ChatId],
+        effects: &mut Effects,
+    ) -> Outcome {
         let inbox = self.edit::<Inbox>(device).get_or_insert_default();
         let further = u64::from(planted::is(Planted::TrimTooFar));
         inbox.head = inbox.head.max((position + further).min(inbox.tail));
         let head = inbox.head;
         self.active.inbox_entries.remove_up_to(device, head);
+        let devices = self.get::<User>(&device.user).map_or(&[][..], |user| &user.devices);
+        for chat in chats.iter().filter(|_| !planted::is(Planted::NeverSettled)) {
+            let lacks = |id: &DeviceId| self.inbox_holds(DeviceAddress { device: *id, ..device }, *chat);
+            if !devices.is_empty() && !devices.iter().any(lacks) {
+                effects.effects.push(Effect::Settled { device, chat: *chat });
+            }
+        }
         Outcome::Done
+    }
+
+    /// Whether something of the chat is in the device's inbox.
+    fn inbox_holds(&self, device: DeviceAddress, chat: ChatId) -> bool {
+        let newest = self.get::<InboxChat>(&(device, chat)).map_or(0, |row| row.newest);
+        let head = self.get::<Inbox>(&device).map_or(0, |inbox| inbox.head);
+        newest > head && !planted::is(Planted::SettledEarly)
     }
 }

@@ -55,7 +55,7 @@ pub mod user;
 
 use std::sync::Arc;
 
-use columba_wire::{ChatId, DeviceAddress, UserId};
+use columba_wire::{ChatId, DeviceAddress, DeviceId, UserId};
 
 use self::{
     chat::{ChatRow, SendFields},
@@ -174,7 +174,7 @@ impl State {
             Command::MarkRead { chat, user, seq, hidden } => self.apply_mark_read(chat, user, seq, hidden, effects),
             Command::BlockChat { by, other, blocked, time_ms } => self.apply_block_chat(by, other, blocked, time_ms),
             Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
-            Command::TrimInbox { device, position } => self.apply_trim_inbox(device, position),
+            Command::TrimInbox { device, position, chats } => self.apply_trim_inbox(device, position, &chats, effects),
             Command::SetLastSeen(items) => self.apply_last_seen(&items),
             Command::SetRetention { chat, retention } => self.apply_set_retention(chat, retention),
             Command::Expire { now_ms } => self.apply_expire(now_ms),
@@ -211,7 +211,7 @@ impl State {
             }
             Command::CreateUser { user, .. } => {
                 self.want::<User>(*user, RowKey::User, missing);
-                let device = DeviceAddress { user: *user, device: columba_wire::DeviceId::FIRST };
+                let device = DeviceAddress { user: *user, device: DeviceId::FIRST };
                 self.want::<Device>(device, RowKey::Device, missing);
             }
             Command::Send { chat, .. }
@@ -234,8 +234,7 @@ impl State {
             }
             Command::AddDevice { user, .. } => {
                 self.want::<User>(*user, RowKey::User, missing);
-                // Which devices there are is known once the user is.
-                for device in self.lookup::<User>(user).flatten().map_or(&[][..], |user| &user.devices) {
+                for device in self.devices_of(*user) {
                     let device = DeviceAddress { user: *user, device: *device };
                     self.want::<Device>(device, RowKey::Device, missing);
                 }
@@ -246,7 +245,17 @@ impl State {
                 self.want::<Device>(*device, RowKey::Device, missing);
                 self.want::<Inbox>(*device, RowKey::Inbox, missing);
             }
-            Command::TrimInbox { device, .. } => self.want::<Inbox>(*device, RowKey::Inbox, missing),
+            Command::TrimInbox { device, chats, .. } => {
+                self.want::<Inbox>(*device, RowKey::Inbox, missing);
+                self.want::<User>(device.user, RowKey::User, missing);
+                for id in self.devices_of(device.user) {
+                    let device = DeviceAddress { device: *id, ..*device };
+                    self.want::<Inbox>(device, RowKey::Inbox, missing);
+                    for chat in chats {
+                        self.want::<InboxChat>((device, *chat), RowKey::InboxChat, missing);
+                    }
+                }
+            }
             Command::SetLastSeen(items) => {
                 for (user, _) in items {
                     self.want::<LastSeen>(*user, RowKey::LastSeen, missing);
@@ -264,6 +273,11 @@ impl State {
             Command::TakeKeys { user, devices } => self.want_keys(*user, devices, missing),
             Command::SetRetention { chat: None, .. } | Command::Expire { .. } => {}
         }
+    }
+
+    /// The devices of a user. Which there are is known once its row is.
+    fn devices_of(&self, user: UserId) -> &[DeviceId] {
+        self.lookup::<User>(&user).flatten().map_or(&[][..], |user| &user.devices)
     }
 
     fn want<R: Row>(&self, key: R::Key, wrap: fn(R::Key) -> RowKey, missing: &mut Vec<RowKey>) {

@@ -79,7 +79,7 @@ impl Queue {
 
     async fn trim(&mut self) {
         self.trimmed += BATCH;
-        self.apply(Command::TrimInbox { device: self.device, position: self.trimmed }).await;
+        self.apply(Command::TrimInbox { device: self.device, position: self.trimmed, chats: vec![] }).await;
     }
 
     async fn upkeep(&self) {

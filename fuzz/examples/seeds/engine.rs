@@ -211,7 +211,7 @@ fn entries() -> Vec<Seed> {
         Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
         Command::MarkRead { chat, user, seq: to, hidden: false },
         Command::AppendInbox(vec![InboxAppend { device, chat, from, to }; 2]),
-        Command::TrimInbox { device, position: 77 },
+        Command::TrimInbox { device, position: 77, chats: vec![chat] },
         Command::SetLastSeen(vec![(user, time_ms)]),
         Command::SetRetention { chat: Some(chat), retention: Some(Retention::UntilDelivered { days: 30 }) },
         Command::SetRetention { chat: None, retention: None },

@@ -325,6 +325,11 @@ impl Client {
         taken
     }
 
+    /// How far it has acknowledged each chat in this session.
+    pub fn acknowledged_in_session(&self) -> impl Iterator<Item = (ChatId, u64)> {
+        self.received.iter().map(|(chat, received)| (*chat, received.acked)).filter(|(_, seq)| *seq > 0)
+    }
+
     /// Acknowledges what was received in this session.
     pub fn acknowledge(&mut self) {
         let due: Vec<_> = self
@@ -492,6 +497,8 @@ impl Client {
             self.broken.push(format!("{handle}: seq {} of {chat} is two messages", deliver.seq));
         }
         received.in_session = received.in_session.max(deliver.seq);
+        // What comes again is acknowledged again.
+        received.acked = received.acked.min(deliver.seq - 1);
         received.messages.entry(deliver.seq).or_insert((sender, body));
     }
 

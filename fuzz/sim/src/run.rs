@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use columba_engine::{
@@ -14,7 +14,7 @@ use columba_engine::{
     partition::retention::Retention,
 };
 
-use columba_server::delivery::HINTED_FROM_MEMBERS;
+use columba_server::delivery::{HINT_AFTER, HINTED_FROM_MEMBERS, LARGE_ADVANCE_EVERY};
 use columba_wire::{
     UserId,
     v1::{self, group_change::Kind as Change},
@@ -51,6 +51,8 @@ pub struct Coverage {
     pub keys: u64,
     /// Messages that somebody's block refused.
     pub blocked: u64,
+    /// Chats whose messages are known to be had by all devices of a member.
+    pub settled: u64,
     /// Changes of groups that clients received.
     pub group_changes: u64,
     /// What the disk did.
@@ -525,6 +527,7 @@ impl Simulation {
             self.coverage.no_space += client.refused_no_space;
             self.coverage.received += client.received.values().map(|chat| chat.messages.len() as u64).sum::<u64>();
         }
+        self.check_settled(&mut world)?;
         for core in world.cores.clone() {
             let verified = world.run_with(async move {
                 for partition in core.partitions() {
@@ -541,6 +544,42 @@ impl Simulation {
             client.disconnect();
         }
         Ok(())
+    }
+
+    /// Once everybody has caught up, and what is coalesced has had its time.
+    fn check_settled(&mut self, world: &mut World) -> Result<(), Vec<String>> {
+        let steps = (HINT_AFTER + LARGE_ADVANCE_EVERY + Duration::from_secs(5)).as_millis() / STEP.as_millis();
+        for step in 0..steps {
+            world.advance(STEP).map_err(|stop| vec![format!("the node stops without a fault: {stop:?}")])?;
+            for client in &mut self.clients {
+                client.receive(1000);
+                if step % 500 == 0 {
+                    client.ping();
+                }
+            }
+        }
+        let (mut devices, mut broken) = (BTreeMap::new(), Vec::new());
+        let users: BTreeSet<_> = self.clients.iter().filter_map(|client| client.address).map(|it| it.user).collect();
+        let partitions: Vec<_> = world.cores.iter().flat_map(|core| core.partitions().cloned()).collect();
+        for partition in partitions.clone() {
+            for user in &users {
+                let (partition, user) = (partition.clone(), *user);
+                let row = world.run_with(async move { partition.user(user).await });
+                if let Ok(Ok(Some(row))) = row {
+                    devices.insert(user, row.devices.len());
+                }
+            }
+        }
+        let settled = check::settled::Settled::of(&self.clients, &devices);
+        self.coverage.settled += settled.count();
+        for partition in partitions {
+            let settled = settled.clone();
+            match world.run_with(async move { settled.missing(&partition).await }) {
+                Ok(Ok(found)) => broken.extend(found),
+                other => broken.push(format!("the node cannot say how far members are: {other:?}")),
+            }
+        }
+        if broken.is_empty() { Ok(()) } else { Err(broken) }
     }
 
     fn hash(&self) -> u64 {

@@ -67,6 +67,12 @@ pub enum ChatMessage {
         /// Every device has acknowledged, or sent itself, up to here.
         everywhere: MessageSeq,
     },
+    /// No inbox of the member's devices holds anything of the chat: all of them have what it is covered for. Behind the
+    /// reports of what was covered until then, and before those of what was covered since.
+    Settled {
+        /// The member.
+        user: UserId,
+    },
     /// The member's host lacks what came before: deliver again from the cursor.
     Rewind {
         /// The member.

@@ -148,7 +148,8 @@ pub(crate) struct CoreState<D: Disk> {
     pub(crate) outcomes: BTreeMap<u64, Wait<Result<Outcome, Code>>>,
     pub(crate) sync_wakers: BTreeMap<DeviceAddress, Waker>,
     pub(crate) admitting: BTreeMap<ChatId, VecDeque<SendRequest>>,
-    trims: BTreeMap<DeviceAddress, u64>,
+    /// How far inboxes are done with, and the chats that this was of.
+    trims: BTreeMap<DeviceAddress, (u64, BTreeSet<ChatId>)>,
     next_advance: Instant,
     next_large_advance: Instant,
     next_receipts: Instant,

@@ -11,6 +11,9 @@
 //! - What is deleted before a member had it counts as covered, once everything before it is.
 //! - A chat without a record has every member durably covered up to its last message.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -45,7 +48,8 @@ pub(crate) struct Fanout {
     moved_large: BTreeSet<ChatId>,
     /// Chats whose receipts moved since they were last told.
     receipts: BTreeSet<ChatId>,
-    /// Watermarks of chats without a record: delivered, and what every device has.
+    /// Watermarks of chats without a record: delivered, and what every device has. They are proposed before anything
+    /// that is covered later.
     late: BTreeMap<(ChatId, UserId), (MessageSeq, MessageSeq)>,
     /// When to look at a chat again; in order of time, since the wait is the same for all. One entry for each chat of
     /// `checked`, which outlives the chat's record: records come and go faster.
@@ -320,8 +324,9 @@ impl Fanout {
         everywhere: MessageSeq,
         now: Instant,
     ) -> bool {
-        let Some(record) = self.chats.get_mut(&chat) else {
-            // Everything of the chat is durably covered; a device has caught up since. `covered` is no news.
+        let Some(record) = self.chats.get_mut(&chat).filter(|record| record.member(user).is_some()) else {
+            // Everything of the chat that is for the member is durably covered; a device has caught up since. `covered`
+            // is no news.
             self.note_late(chat, user, delivered, everywhere);
             return false;
         };
@@ -349,6 +354,22 @@ impl Fanout {
             moved.insert(chat);
         }
         member.sent < last
+    }
+
+    /// All of a member's devices have what it is covered for.
+    pub(crate) fn handle_settled(&mut self, chat: ChatId, user: UserId) {
+        let Some(record) = self.chats.get_mut(&chat).filter(|record| record.member(user).is_some()) else {
+            // What it is durably covered for is in the chat's row, and bounds this when it is applied. Nothing that is
+            // covered later is proposed before it.
+            return self.note_late(chat, user, MessageSeq::ZERO, MessageSeq::MAX);
+        };
+        let moved = if record.is_large { &mut self.moved_large } else { &mut self.moved };
+        if let Some(member) = record.member_mut(user)
+            && member.covered > member.everywhere
+        {
+            member.everywhere = member.covered;
+            moved.insert(chat);
+        }
     }
 
     fn note_late(&mut self, chat: ChatId, user: UserId, delivered: MessageSeq, everywhere: MessageSeq) {
@@ -451,10 +472,11 @@ impl Fanout {
     /// An `Advance` could not be proposed: the chats are to be tried again.
     pub(crate) fn return_moved(&mut self, items: &[Progress]) {
         for item in items {
-            if self.chats.contains_key(&item.chat) {
-                self.moved.insert(item.chat);
-            } else {
+            // Of a late one `covered` is no news, though there may be a record by now.
+            if item.covered == MessageSeq::ZERO {
                 self.note_late(item.chat, item.user, item.delivered, item.everywhere);
+            } else if self.chats.contains_key(&item.chat) {
+                self.moved.insert(item.chat);
             }
         }
     }
@@ -574,111 +596,5 @@ impl Fanout {
             self.forget_if_done(chat);
         }
         read
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use columba_engine::partition::effect::MessageKind;
-    use columba_wire::{ClientSeq, DeviceAddress, DeviceId};
-
-    use super::*;
-    use crate::delivery::HINTED_FROM_MEMBERS;
-
-    const ADA: UserId = UserId::from_bytes([1; 16]);
-    const BOB: UserId = UserId::from_bytes([2; 16]);
-    const CHAT: ChatId = ChatId::from_bytes([9; 16]);
-
-    fn message(seq: u64) -> StoredMessage {
-        let sender = DeviceAddress { user: ADA, device: DeviceId::FIRST };
-        let client_seq = ClientSeq::new(seq);
-        StoredMessage {
-            seq: MessageSeq::new(seq),
-            sender,
-            client_seq,
-            time_ms: 0,
-            kind: MessageKind::Client,
-            body: Bytes::new(),
-        }
-    }
-
-    /// Ten messages, of which nobody was sent any.
-    fn behind() -> Fanout {
-        let mut fanout = Fanout::new(HINTED_FROM_MEMBERS);
-        for seq in 1..=10 {
-            fanout.handle_replayed(CHAT, &Members::Direct([ADA, BOB]), MessageSeq::new(seq), Instant::START);
-        }
-        fanout
-    }
-
-    #[test]
-    fn messages_that_are_deleted_are_passed_over_and_count_as_covered() {
-        // What is there of 1 to 10, where the page ends; what goes out, before it, and what is covered then.
-        for (there, next, sent, prev, covered) in [
-            (vec![1, 2, 3], 4, vec![1, 2, 3], 0, 0),
-            (vec![3, 4, 7], 11, vec![3, 4], 2, 2),
-            (vec![10], 11, vec![10], 9, 9),
-            (vec![], 11, vec![], 10, 10),
-            (vec![], 1, vec![], 0, 0),
-        ] {
-            let (mut fanout, mut deliver) = (behind(), Vec::new());
-            let (from, _) = fanout.plan_read(CHAT).unwrap();
-            assert_eq!(from, MessageSeq::new(1));
-            let messages = there.iter().copied().map(message).collect();
-            fanout.handle_read(CHAT, from, &MessagePage { messages, next: MessageSeq::new(next) }, &mut deliver);
-            for (_, delivery) in &deliver {
-                assert!(delivery.fresh && delivery.prev == MessageSeq::new(prev), "{there:?}: {delivery:?}");
-                let seqs: Vec<_> = delivery.messages.iter().map(|message| message.seq.get()).collect();
-                assert_eq!(seqs, sent, "{there:?}");
-            }
-            assert_eq!(deliver.len(), if sent.is_empty() { 0 } else { 2 }, "{there:?}");
-            let moved: Vec<_> = fanout.take_moved().iter().map(|item| item.covered.get()).collect();
-            assert_eq!(moved, if covered == 0 { vec![] } else { vec![covered; 2] }, "{there:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_under_way_comes_before_what_is_deleted_behind_it() {
-        let (mut fanout, mut deliver) = (behind(), Vec::new());
-        let (from, _) = fanout.plan_read(CHAT).unwrap();
-        let page = |from: u64| MessagePage {
-            messages: (from..=3).chain([9, 10]).map(message).collect(),
-            next: MessageSeq::new(11),
-        };
-        assert!(fanout.handle_read(CHAT, from, &page(1), &mut deliver));
-        let (from, _) = fanout.plan_read(CHAT).unwrap();
-        assert_eq!(from, MessageSeq::new(4));
-        assert!(!fanout.handle_read(CHAT, from, &page(4), &mut deliver), "or it would read on and on");
-        assert_eq!(deliver.len(), 2);
-        let three = MessageSeq::new(3);
-        assert!(fanout.handle_progress(CHAT, BOB, three, three, three, Instant::START), "there is more for Bob");
-        let (from, _) = fanout.plan_read(CHAT).unwrap();
-        fanout.handle_read(CHAT, from, &page(4), &mut deliver);
-        let (user, delivery) = deliver.pop().unwrap();
-        assert_eq!((user, delivery.prev, delivery.fresh, deliver.len()), (BOB, MessageSeq::new(8), true, 2));
-    }
-
-    #[test]
-    fn what_every_device_has_becomes_durable_with_or_without_a_record() {
-        let mut fanout = behind();
-        let [five, ten] = [5, 10].map(MessageSeq::new);
-        fanout.handle_progress(CHAT, BOB, ten, ten, five, Instant::START);
-        let item = Progress { chat: CHAT, user: BOB, covered: ten, delivered: ten, everywhere: five };
-        assert_eq!(fanout.take_moved(), [item]);
-        fanout.handle_advanced(CHAT, BOB, ten, ten, five);
-        fanout.handle_progress(CHAT, BOB, ten, ten, ten, Instant::START);
-        assert_eq!(fanout.take_moved(), [Progress { everywhere: ten, ..item }]);
-        fanout.return_moved(&[Progress { everywhere: ten, ..item }]);
-        fanout.handle_advanced(CHAT, BOB, ten, ten, ten);
-        assert!(fanout.take_moved().is_empty());
-
-        let mut fanout = Fanout::new(HINTED_FROM_MEMBERS);
-        fanout.handle_progress(CHAT, BOB, MessageSeq::ZERO, ten, five, Instant::START);
-        let item = Progress { chat: CHAT, user: BOB, covered: MessageSeq::ZERO, delivered: ten, everywhere: five };
-        assert_eq!(fanout.take_moved(), [item]);
-        fanout.return_moved(&[item]);
-        fanout.handle_progress(CHAT, BOB, MessageSeq::ZERO, five, ten, Instant::START);
-        assert_eq!(fanout.take_moved(), [Progress { everywhere: ten, ..item }], "both only grow");
     }
 }

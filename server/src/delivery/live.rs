@@ -6,8 +6,9 @@
 //!
 //! Invariants
 //! - Per device and chat everything up to `covered` is acknowledged, durably in the inbox, or the device's own.
-//! - What a device has is known while it has a session. One that is away counts as having nothing new, until it comes
-//!   back and acknowledges: `everywhere` is the minimum over the user's devices.
+//! - `everywhere` is what all of the user's devices have for certain. While a chat has a record that is the minimum
+//!   over them; what one of them found in its inbox, perhaps much later, is settled by the trim of that inbox
+//!   ([`Effect::Settled`](columba_engine::partition::effect::Effect::Settled)).
 //! - A device goes live only when none of its chats has `inboxing` above `inboxed`.
 //! - A session is of a device that its user has, once the user's devices are known: others end.
 //! - A user without sessions and without obligations is forgotten, at the latest with the last check of its chats.
@@ -53,8 +54,8 @@ pub(crate) enum LiveOutput {
     StartSync(DeviceAddress, SessionRef),
     /// A sync job waits for something that has changed.
     WakeSync(DeviceAddress),
-    /// The inbox is done with up to this position.
-    Trim(DeviceAddress, u64),
+    /// The inbox is done with up to this position, which was of this chat.
+    Trim(DeviceAddress, u64, ChatId),
     /// The user came or went.
     Presence(UserId, bool),
 }
@@ -91,23 +92,15 @@ struct ChatLive {
 }
 
 impl ChatLive {
+    /// Whether it is not known that all devices have what they are covered for, and no trim of an inbox will tell.
+    fn is_unsettled(&self) -> bool {
+        self.devices.iter().all(|progress| !progress.has_entry)
+            && self.devices.iter().any(|progress| progress.has < progress.covered)
+    }
+
     /// Whether every device is covered, and no check is due.
     fn is_done(&self) -> bool {
         self.devices.iter().all(|progress| progress.covered >= self.received && !progress.armed && !progress.hinting)
-    }
-}
-
-impl UserLive {
-    /// What every device has of a chat without a record, of which one has just acknowledged everything up to `acked`.
-    fn everywhere(&self, acking: DeviceId, chat: ChatId, acked: MessageSeq) -> MessageSeq {
-        // The devices are known only where something was delivered in this run; what is not known is not said.
-        let Some(devices) = &self.devices else {
-            return MessageSeq::ZERO;
-        };
-        let others = devices.iter().filter(|device| **device != acking);
-        let has =
-            others.map(|device| self.sessions.get(device).map_or(MessageSeq::ZERO, |other| other.has(chat, acked)));
-        has.min().unwrap_or(acked).min(acked)
     }
 }
 
@@ -403,6 +396,7 @@ impl Live {
             let received = record.received;
             if let Some(progress) = record.devices.iter_mut().find(|progress| progress.device == address.device) {
                 progress.inboxed = progress.inboxed.max(up_to.min(received));
+                progress.has_entry = true;
                 progress.inboxing = progress.inboxing.max(progress.inboxed);
                 progress.settle();
             }
@@ -435,13 +429,9 @@ impl Live {
         for (_, entry_chat, to, done) in &mut device.entries {
             *done |= *entry_chat == chat && *to <= acked;
         }
-        let mut trim = None;
-        while let Some((position, _, _, true)) = device.entries.front() {
-            trim = Some(*position);
+        while let Some((position, chat, _, true)) = device.entries.front().copied() {
+            out.push(LiveOutput::Trim(address, position, chat));
             device.entries.pop_front();
-        }
-        if let Some(position) = trim {
-            out.push(LiveOutput::Trim(address, position));
         }
         if device.syncing {
             out.push(LiveOutput::WakeSync(address));
@@ -460,8 +450,8 @@ impl Live {
                 self.report(address.user, chat, true, out);
             }
             None => {
-                let everywhere = user.everywhere(address.device, chat, acked);
-                let (covered, user) = (MessageSeq::ZERO, address.user);
+                // It was in the inbox: what that means for the other devices is said by the trim.
+                let (covered, everywhere, user) = (MessageSeq::ZERO, MessageSeq::ZERO, address.user);
                 out.push(LiveOutput::Progress { chat, user, covered, delivered: acked, everywhere });
             }
         }
@@ -485,16 +475,20 @@ impl Live {
             record.reported = record.reported.max(covered);
             out.push(LiveOutput::Progress { chat, user: id, covered, delivered, everywhere });
         }
-        self.forget_if_covered(id, chat);
+        self.forget_if_covered(id, chat, out);
     }
 
     /// A chat without obligations goes, unless a check of it is due anyway: then that one takes it away, and a
     /// conversation under way does not make a new record for each message.
-    fn forget_if_covered(&mut self, id: UserId, chat: ChatId) {
+    fn forget_if_covered(&mut self, id: UserId, chat: ChatId, out: &mut Vec<LiveOutput>) {
         if let Some(user) = self.users.get_mut(&id)
             && user.chats.get(&chat).is_some_and(ChatLive::is_done)
+            && let Some(record) = user.chats.remove(&chat)
         {
-            user.chats.remove(&chat);
+            if record.is_unsettled() {
+                // What came before the record was acknowledged in an earlier run of the node.
+                out.push(LiveOutput::Trim(DeviceAddress { user: id, device: record.devices[0].device }, 0, chat));
+            }
             self.forget_if_idle(id);
         }
     }
@@ -522,7 +516,7 @@ impl Live {
             };
             progress.armed = false;
             let Some(since) = progress.since else {
-                self.forget_if_covered(address.user, chat);
+                self.forget_if_covered(address.user, chat, out);
                 continue;
             };
             if now.saturating_since(since) >= ACK_WAIT {
@@ -600,7 +594,7 @@ impl Live {
         if waits || !device.entries.is_empty() {
             device.entries.push_back((position, chat, last, !waits));
         } else {
-            out.push(LiveOutput::Trim(address, position));
+            out.push(LiveOutput::Trim(address, position, chat));
         }
     }
 

@@ -110,10 +110,44 @@ fn a_revoked_device_is_gone_and_its_inbox_takes_nothing_more() {
         block_on(partition.flush()).unwrap();
     }
     let partition = open(&disk);
-    let effects = apply(&partition, &[append(2, 10, 12), revoke(2), Command::TrimInbox { device, position: 9 }]);
+    let effects =
+        apply(&partition, &[append(2, 10, 12), revoke(2), Command::TrimInbox { device, position: 9, chats: vec![] }]);
     assert_eq!(effects.outcomes, [Outcome::Done, Outcome::Done, Outcome::Done]);
     assert_eq!(effects.effects, [inboxed(12)], "again it is nothing new");
     assert_eq!(block_on(partition.inbox(device, 0, 10)).unwrap(), []);
+}
+
+#[test]
+fn a_chat_is_settled_once_no_inbox_of_the_user_holds_anything_of_it() {
+    let other = ChatId::from_bytes([8; 16]);
+    let trim = |device, position, chats: &[ChatId]| Command::TrimInbox {
+        device: address(number(device)),
+        position,
+        chats: chats.to_vec(),
+    };
+    let settled = |device, chat| Effect::Settled { device: address(number(device)), chat };
+    for reopen in [false, true] {
+        let disk = SimDisk::new(1);
+        let mut partition = open(&disk);
+        apply(&partition, &[create(), add(2), append(1, 1, 4), append(2, 1, 5)]);
+        let InboxAppend { device, from, to, .. } = match append(2, 1, 2) {
+            Command::AppendInbox(items) => items[0],
+            _ => unreachable!("it is one"),
+        };
+        apply(&partition, &[Command::AppendInbox(vec![InboxAppend { device, chat: other, from, to }])]);
+        let mut trimmed = |commands: &[Command]| {
+            if reopen {
+                block_on(partition.flush()).unwrap();
+                partition = open(&disk);
+            }
+            apply(&partition, commands).effects
+        };
+        assert_eq!(trimmed(&[trim(1, 1, &[CHAT])]), [], "the second device has it to come");
+        assert_eq!(trimmed(&[trim(2, 1, &[CHAT, other])]), [settled(2, CHAT)], "of the other there is more");
+        assert_eq!(trimmed(&[trim(1, 0, &[CHAT, other])]), [settled(1, CHAT)], "asked for again");
+        assert_eq!(trimmed(&[append(1, 6, 6), trim(2, 2, &[CHAT, other])])[1..], [settled(2, other)]);
+        assert_eq!(trimmed(&[revoke(1), trim(2, 2, &[CHAT])])[1..], [settled(2, CHAT)], "nobody waits for it");
+    }
 }
 
 #[test]

@@ -92,6 +92,16 @@ fn a_block_that_is_ignored_is_caught() {
 }
 
 #[test]
+fn what_counts_as_had_while_a_device_has_it_to_come_is_caught() {
+    must_be_caught(Planted::SettledEarly);
+}
+
+#[test]
+fn what_never_counts_as_had_is_caught() {
+    must_be_caught(Planted::NeverSettled);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

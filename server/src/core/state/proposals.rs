@@ -26,7 +26,7 @@ use super::{CoreState, GroupReceipt, Job, fill, id_bytes, send_command};
 use crate::core::{
     host::Waiter,
     limits::{ADMITTING_MAX, JOURNAL_ROOM_INTERNAL_PART, JOURNAL_ROOM_SENDS_PART},
-    message::{CoreMessage, Delivery, SendRequest, SessionMessage, UserMessage},
+    message::{ChatMessage, CoreMessage, Delivery, SendRequest, SessionMessage, UserMessage},
 };
 
 impl<D: Disk> CoreState<D> {
@@ -221,6 +221,13 @@ impl<D: Disk> CoreState<D> {
                 }
                 Effect::Inboxed { device, chat, up_to } => {
                     self.with_live(|live, _now, out| live.handle_inboxed(device, chat, up_to, out));
+                }
+                // One of an earlier run may come before what it says nothing of: it is looked at once more.
+                Effect::Settled { device, chat } if !self.caught_up.contains(&partition) => {
+                    self.trims.entry(device).or_default().1.insert(chat);
+                }
+                Effect::Settled { device, chat } => {
+                    self.route(CoreMessage::Chat(chat, ChatMessage::Settled { user: device.user }));
                 }
                 Effect::Devices { user, devices, revoked } => {
                     self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));

@@ -130,6 +130,7 @@ impl<D: Disk> CoreState<D> {
                     self.jobs.push_back(Job::Pump(chat));
                 }
             }
+            ChatMessage::Settled { user } => self.fanout.handle_settled(chat, user),
             ChatMessage::Rewind { user } => {
                 if self.fanout.handle_rewind(chat, user) {
                     self.jobs.push_back(Job::Pump(chat));
@@ -207,9 +208,10 @@ impl<D: Disk> CoreState<D> {
                         waker.wake();
                     }
                 }
-                LiveOutput::Trim(device, position) => {
-                    let trim = self.trims.entry(device).or_default();
+                LiveOutput::Trim(device, position, chat) => {
+                    let (trim, chats) = self.trims.entry(device).or_default();
                     *trim = position.max(*trim);
+                    chats.insert(chat);
                 }
                 LiveOutput::Presence(user, online) => self.handle_presence(user, online),
             }

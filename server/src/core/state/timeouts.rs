@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use columba_engine::{
     env::Disk,
     ids::PartitionId,
-    partition::command::{Command, Progress},
+    partition::command::{Command, Progress, TRIM_CHATS_MAX},
 };
 use columba_wire::{Code, UserId};
 
@@ -36,7 +36,7 @@ impl<D: Disk> CoreState<D> {
             self.handle_session_timeouts();
             self.live.unpark_appends();
             self.with_live(Live::handle_timeout_at);
-            self.live.handle_hints(now);
+            self.with_live(Live::handle_hints);
             for chat in self.fanout.handle_timeout(now) {
                 self.jobs.push_back(Job::Pump(chat));
             }
@@ -88,10 +88,17 @@ impl<D: Disk> CoreState<D> {
     }
 
     pub(super) fn propose_trims(&mut self) {
-        for (device, position) in core::mem::take(&mut self.trims) {
-            let command = Command::TrimInbox { device, position };
-            if !self.propose_internal(self.router.user(device.user), &command) {
-                self.trims.insert(device, position);
+        for (device, (position, mut chats)) in core::mem::take(&mut self.trims) {
+            let rest = chats.iter().nth(TRIM_CHATS_MAX).copied().map(|first| chats.split_off(&first));
+            let some = chats.iter().copied().collect();
+            let is_proposed = self
+                .propose_internal(self.router.user(device.user), &Command::TrimInbox { device, position, chats: some });
+            let mut left = rest.unwrap_or_default();
+            if !is_proposed {
+                left.append(&mut chats);
+            }
+            if !left.is_empty() {
+                self.trims.insert(device, (position, left));
             }
         }
     }

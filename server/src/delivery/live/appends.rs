@@ -2,18 +2,18 @@
 
 use columba_engine::{env::Instant, partition::command::InboxAppend};
 
-use super::Live;
+use super::{Live, LiveOutput};
 
 impl Live {
     /// Puts what waited long enough into inboxes.
-    pub(crate) fn handle_hints(&mut self, now: Instant) {
+    pub(crate) fn handle_hints(&mut self, now: Instant, out: &mut Vec<LiveOutput>) {
         while let Some((_, address, chat)) = self.hints.pop_front_if(|(at, ..)| *at <= now) {
             let received =
                 self.users.get(&address.user).and_then(|user| user.chats.get(&chat)).map(|chat| chat.received);
             if let (Some(received), Some(progress)) = (received, self.progress(address, chat)) {
                 progress.hinting = false;
                 self.append(address, chat, received);
-                self.forget_if_covered(address.user, chat);
+                self.forget_if_covered(address.user, chat, out);
             }
         }
     }

@@ -22,6 +22,8 @@ pub(super) struct Progress {
     pub(super) inboxing: MessageSeq,
     /// In the inbox, durably, now or earlier.
     pub(super) inboxed: MessageSeq,
+    /// Whether something was put into the inbox while this record was there: its trim is yet to come, or has come.
+    pub(super) has_entry: bool,
     /// Acknowledged, in the inbox, or the device's own: everything up to here.
     pub(super) covered: MessageSeq,
     /// Acknowledged, or the device's own: everything up to here.
@@ -45,6 +47,7 @@ impl Progress {
             acked: MessageSeq::ZERO,
             inboxing: at,
             inboxed: at,
+            has_entry: false,
             covered: at,
             has,
             own: VecDeque::new(),
