@@ -82,3 +82,5 @@ pub const CHAT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CHAT_QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Waits for a reconnect from which on each is shown.
 pub const CHAT_RETRY_SHOWN: Duration = Duration::from_secs(5);
+/// Chats that the terminal client of a new device asks about. Beyond: they are known with their next message.
+pub const OWN_CHATS_MAX: usize = 1024;

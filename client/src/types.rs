@@ -16,7 +16,7 @@ pub use self::directory::{
 };
 pub use columba_wire::Role;
 
-pub use self::group::{ChatInfo, ChatMember, GroupChange, GroupLook, Recipient};
+pub use self::group::{ChatInfo, ChatMember, ChatPage, GroupChange, GroupLook, Recipient};
 use crate::error::Error;
 
 /// SHA-256 of a certificate, DER.

@@ -32,6 +32,8 @@ pub enum Planted {
     SettledEarly,
     /// What devices have caught up with is never known.
     NeverSettled,
+    /// That a user has come into a chat is not noted with the user.
+    ChatNotNoted,
     /// A one-time key is given out and kept.
     KeyTwice,
     /// A merge loses some live rows and messages.
@@ -58,6 +60,7 @@ impl Planted {
         Self::BlockIgnored,
         Self::SettledEarly,
         Self::NeverSettled,
+        Self::ChatNotNoted,
         Self::KeyTwice,
         Self::RowLostInMerge,
         Self::StaleFilter,

@@ -78,3 +78,5 @@ pub const GROUP_PICTURE_BYTES_MAX: usize = 512;
 pub const CONTACTS_MAX: usize = 2048;
 /// Users that a user has blocked. Beyond: `TOO_MANY`.
 pub const BLOCKED_MAX: usize = 1024;
+/// Chats in one answer to `GetChats`. Beyond: `INVALID_ARGUMENT`.
+pub const CHATS_PAGE_MAX: u32 = 256;

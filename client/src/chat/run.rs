@@ -27,8 +27,8 @@ use super::{
 use crate::{
     client::{Client, Events},
     error::Error,
-    limits::{CHAT_LOG_SHOWN, EVENTS_MAX},
-    types::{GroupChange, GroupLook, PrivacyChange, Sent},
+    limits::{CHAT_LOG_SHOWN, EVENTS_MAX, OWN_CHATS_MAX},
+    types::{ChatInfo, GroupChange, GroupLook, PrivacyChange, Sent},
 };
 
 /// Chats until the user leaves, by command, signal or the end of standard input.
@@ -186,6 +186,7 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
         Ask::Register { handle } => Answer::Registered(client.register(&handle, &credential).await),
         Ask::Names => Answer::Names(client.names().await.unwrap_or_default()),
         Ask::Chats => Answer::Chats(client.chats().await.unwrap_or_default()),
+        Ask::OwnChats => Answer::OwnChats(own_chats(&client).await.unwrap_or_default()),
         Ask::Unsent => Answer::Unsent(client.unsent().await.unwrap_or_default()),
         Ask::Certificate => Answer::Certificate(client.certificate().await.unwrap_or_default()),
         Ask::Queue { to, text } => {
@@ -242,6 +243,25 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
         Ask::Roster { command } => {
             let result = change_roster(&client, command.clone()).await;
             RosterAnswer { command, result }.into()
+        }
+    }
+}
+
+/// What the chats are that the user is in. One after the other, so that this is one request at a time.
+async fn own_chats(client: &Client) -> Result<Vec<ChatInfo>, Error> {
+    let (mut infos, mut after) = (Vec::new(), None);
+    loop {
+        let page = client.fetch_chats(after).await?;
+        for (chat, _) in &page.chats {
+            after = Some(*chat);
+            if infos.len() == OWN_CHATS_MAX {
+                return Ok(infos);
+            }
+            // The user may have left it meanwhile.
+            infos.extend(client.chat(*chat).await.ok());
+        }
+        if page.complete || page.chats.is_empty() {
+            return Ok(infos);
         }
     }
 }

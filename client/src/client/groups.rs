@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use columba_wire::{
     ChatId, UserId,
+    limits::CHATS_PAGE_MAX,
     v1::{self, client_frame::Kind},
 };
 
@@ -11,7 +12,7 @@ use crate::{
     driver::Ask,
     error::Result,
     session::{Outgoing, Reply, outbox::Outbound},
-    types::{ChatInfo, GroupChange, GroupLook, Sent},
+    types::{ChatInfo, ChatPage, GroupChange, GroupLook, Sent},
 };
 
 impl Client {
@@ -52,6 +53,20 @@ impl Client {
     pub async fn chats(&self) -> Result<Vec<ChatId>> {
         match self.call(Ask::Chats).await? {
             Reply::Chats(chats) => Ok(chats),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The chats that the user is in, as the server knows them: with or without messages on this device. Those above
+    /// `after`, ascending, 256 at most; what each is tells [`Self::chat`].
+    ///
+    /// # Errors
+    /// `TimedOut`, `TooManyRequests`.
+    pub async fn fetch_chats(&self, after: Option<ChatId>) -> Result<ChatPage> {
+        let after_chat_id = after.map(chat_bytes).unwrap_or_default();
+        let request = v1::GetChats { after_chat_id, limit: CHATS_PAGE_MAX };
+        match self.call(Ask::Request(Kind::GetChats(request))).await? {
+            Reply::ChatPage(page) => Ok(page),
             other => Err(unexpected(&other)),
         }
     }

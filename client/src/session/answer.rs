@@ -20,7 +20,9 @@ use super::{
 use crate::{
     error::Error,
     limits::UNACKED_MESSAGES_MAX,
-    types::{Carrier, ChatInfo, ChatReceipts, Event, GroupChange, HistoryPage, Message, Presence, Receipt, Sent},
+    types::{
+        Carrier, ChatInfo, ChatPage, ChatReceipts, Event, GroupChange, HistoryPage, Message, Presence, Receipt, Sent,
+    },
 };
 
 impl Session {
@@ -78,6 +80,7 @@ impl Session {
                 self.answer(request_id, members.map(|members| Reply::Receipts(ChatReceipts { last, members })));
             }
             Kind::Chat(chat) => self.answer(request_id, ChatInfo::parse(chat).map(Reply::Chat)),
+            Kind::Chats(chats) => self.answer(request_id, ChatPage::parse(chats).map(Reply::ChatPage)),
             Kind::UserFound(found) => self.handle_user_found(request_id, found),
             Kind::Done(_) => self.answer(request_id, Some(Reply::Done)),
             Kind::LinkCode(code) => self.handle_link_code(now, &code),

@@ -54,8 +54,8 @@ use self::{
 use crate::{
     error::Error,
     types::{
-        Account, ChatInfo, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer, LinkRequest,
-        Message, OwnAccount, Roster, Sent, Unsent, User,
+        Account, ChatInfo, ChatPage, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer,
+        LinkRequest, Message, OwnAccount, Roster, Sent, Unsent, User,
     },
 };
 
@@ -97,6 +97,7 @@ pub(crate) enum Reply {
     Log(Vec<Message>),
     Names(BTreeMap<UserId, String>),
     Chats(Vec<ChatId>),
+    ChatPage(ChatPage),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
     LinkOffer(LinkOffer),

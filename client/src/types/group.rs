@@ -202,3 +202,21 @@ fn ids(users: &[UserId]) -> Vec<Bytes> {
 fn users(ids: &[Bytes]) -> Option<Vec<UserId>> {
     ids.iter().map(|id| UserId::try_from(&id[..]).ok()).collect()
 }
+
+/// Chats that the user is in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChatPage {
+    /// Each with the message that let the user in; ascending.
+    pub chats: Vec<(ChatId, MessageSeq)>,
+    /// Whether there are none above the last one.
+    pub complete: bool,
+}
+
+impl ChatPage {
+    pub(crate) fn parse(chats: v1::Chats) -> Option<Self> {
+        let entry =
+            |entry: v1::ChatEntry| Some((ChatId::try_from(&entry.chat_id[..]).ok()?, MessageSeq::new(entry.from_seq)));
+        let complete = chats.complete;
+        Some(Self { chats: chats.chats.into_iter().map(entry).collect::<Option<_>>()?, complete })
+    }
+}

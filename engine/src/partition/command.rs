@@ -14,6 +14,7 @@ use super::{
     codec::{Put as _, Take, VARINT_BYTES_MAX},
     group::GroupChange,
     keys::{new_keys_bytes_max, put_new_keys, take_new_keys},
+    membership::{ChatNote, UserChat},
     profile::ProfileChange,
     retention::{Retention, put_retention, take_retention},
     roster::RosterChange,
@@ -108,6 +109,8 @@ pub enum Command {
     },
     /// Appends references to the inboxes of devices, in their users' partition.
     AppendInbox(Vec<InboxAppend>),
+    /// Notes in which chats users are, in the users' partition.
+    NoteChats(Vec<ChatNote>),
     /// Moves the watermark of a device's inbox: everything up to `position` is done with.
     TrimInbox {
         /// Whose inbox.
@@ -232,6 +235,7 @@ const ADVANCE: u8 = 15;
 const MARK_READ_HIDDEN: u8 = 16;
 const BLOCK_CHAT: u8 = 17;
 const TRIM_INBOX: u8 = 18;
+const NOTE_CHATS: u8 = 19;
 const SET_PROFILE: u8 = 23;
 const CHANGE_ROSTER: u8 = 24;
 const ADD_DEVICE: u8 = 26;
@@ -258,6 +262,7 @@ impl Command {
             Self::ChangeGroup { change, .. } => 64 + change.encoded_bytes_max(),
             Self::Advance(items) => 16 + (16 + 4 + 16 + 3 * VARINT_BYTES_MAX) * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
+            Self::NoteChats(notes) => 16 + 41 * notes.len(),
             Self::TrimInbox { chats, .. } => 64 + 16 * chats.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
@@ -288,6 +293,7 @@ impl Command {
             Self::MarkRead { hidden: true, .. } => MARK_READ_HIDDEN,
             Self::BlockChat { .. } => BLOCK_CHAT,
             Self::AppendInbox(_) => APPEND_INBOX,
+            Self::NoteChats(_) => NOTE_CHATS,
             Self::TrimInbox { .. } => TRIM_INBOX,
             Self::SetLastSeen(_) => SET_LAST_SEEN,
             Self::SetRetention { .. } => SET_RETENTION,
@@ -368,6 +374,15 @@ impl Command {
                     out.put_chat(item.chat);
                     out.put_seq(item.from);
                     out.put_seq(item.to);
+                }
+            }
+            Self::NoteChats(notes) => {
+                out.put_u32(u32::try_from(notes.len()).expect("bounded"));
+                for note in notes {
+                    out.put_user(note.user);
+                    out.put_chat(note.chat);
+                    out.put_seq(note.now.at);
+                    out.put_u8(u8::from(note.now.is_in));
                 }
             }
             Self::TrimInbox { device, position, chats } => {
@@ -491,6 +506,18 @@ impl Command {
                     });
                 }
                 Self::AppendInbox(items)
+            }
+            NOTE_CHATS => {
+                let count = take.take_count(41)?;
+                let mut notes = Vec::with_capacity(count);
+                for _ in 0..count {
+                    notes.push(ChatNote {
+                        user: take.take_user()?,
+                        chat: take.take_chat()?,
+                        now: UserChat { at: take.take_seq()?, is_in: take.take_bool()? },
+                    });
+                }
+                Self::NoteChats(notes)
             }
             TRIM_INBOX => {
                 let (device, position) = (take.take_device()?, take.take_u64()?);

@@ -88,6 +88,15 @@ pub enum Effect {
         /// Everything of the chat up to here was acknowledged by the device, or is or was in its inbox.
         up_to: MessageSeq,
     },
+    /// A user's partition knows whether the user is in a chat, by this message or a later one.
+    ChatNoted {
+        /// The user.
+        user: UserId,
+        /// The chat.
+        chat: ChatId,
+        /// By which message.
+        at: MessageSeq,
+    },
     /// No device of a user has anything of a chat in its inbox: what was said to be covered before this, all have.
     Settled {
         /// Whose inbox was trimmed.

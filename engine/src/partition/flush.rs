@@ -22,6 +22,7 @@ use super::{
     inbox::{Inbox, InboxChat, encode_entry, entry_key},
     keys::DeviceKeys,
     living,
+    membership::UserChat,
     profile::Profile,
     retention::Settings,
     roster::Roster,

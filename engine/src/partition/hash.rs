@@ -11,6 +11,7 @@ use super::{
     device::Device,
     inbox::{Inbox, InboxChat, encode_entry, entry_key, parse_entry_key},
     keys::DeviceKeys,
+    membership::UserChat,
     profile::Profile,
     roster::Roster,
     rows::{Layer, Row, RowMap, each_row, file_key},

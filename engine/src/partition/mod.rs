@@ -13,6 +13,7 @@
 //! | [`user`] | users, handles, last seen |
 //! | [`device`] | devices of a user |
 //! | [`profile`], [`roster`] | what users tell about themselves; contacts, blocks, privacy |
+//! | [`membership`] | in which chats a user is |
 //! | [`keys`] | the key directory |
 //! | `rows`, `messages`, `codec`, `bits` | typed rows in layers; message runs; byte forms |
 //! | `sharded` | the hash map under all of them |
@@ -43,6 +44,7 @@ mod hash;
 pub mod inbox;
 pub mod keys;
 mod living;
+pub mod membership;
 mod messages;
 pub mod profile;
 pub mod receipt;
@@ -64,6 +66,7 @@ use self::{
     effect::{Effects, Outcome},
     group::ChangeFields,
     inbox::{Inbox, InboxChat},
+    membership::UserChat,
     profile::Profile,
     retention::Settings,
     roster::Roster,
@@ -174,6 +177,7 @@ impl State {
             Command::MarkRead { chat, user, seq, hidden } => self.apply_mark_read(chat, user, seq, hidden, effects),
             Command::BlockChat { by, other, blocked, time_ms } => self.apply_block_chat(by, other, blocked, time_ms),
             Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
+            Command::NoteChats(notes) => self.apply_note_chats(&notes, effects),
             Command::TrimInbox { device, position, chats } => self.apply_trim_inbox(device, position, &chats, effects),
             Command::SetLastSeen(items) => self.apply_last_seen(&items),
             Command::SetRetention { chat, retention } => self.apply_set_retention(chat, retention),
@@ -230,6 +234,11 @@ impl State {
                 for item in items {
                     self.want::<InboxChat>((item.device, item.chat), RowKey::InboxChat, missing);
                     self.want::<Inbox>(item.device, RowKey::Inbox, missing);
+                }
+            }
+            Command::NoteChats(notes) => {
+                for note in notes {
+                    self.want::<UserChat>((note.user, note.chat), RowKey::UserChat, missing);
                 }
             }
             Command::AddDevice { user, .. } => {
@@ -296,6 +305,7 @@ enum RowKey {
     LastSeen(UserId),
     Profile(UserId),
     Roster(UserId),
+    UserChat((UserId, ChatId)),
     DeviceKeys(DeviceAddress),
     Chat(ChatId),
     Inbox(DeviceAddress),

@@ -11,6 +11,7 @@
 //! | 0x33 | user 16 | [`super::user::LastSeen`] |
 //! | 0x34 | user 16 | [`super::profile::Profile`] |
 //! | 0x35 | user 16 | [`super::roster::Roster`] |
+//! | 0x36 | user 16, chat 16 | [`super::membership::UserChat`] |
 //! | 0x39 | user 16, device 4 | [`super::keys::DeviceKeys`] |
 //! | 0x40 | chat 16 | [`super::chat::Chat`], with its members and senders |
 //! | 0x43 | chat 16 | [`super::chat::Pending`] |
@@ -32,6 +33,7 @@ use super::{
     device::Device,
     inbox::{INBOX_ENTRY_KIND, Inbox, InboxChat, InboxEntries, decode_entry_row, encode_entry},
     keys::DeviceKeys,
+    membership::UserChat,
     messages::Messages,
     profile::Profile,
     roster::Roster,
@@ -87,6 +89,7 @@ macro_rules! each_row {
             last_seen: LastSeen,
             profiles: Profile,
             rosters: Roster,
+            user_chats: UserChat,
             device_keys: DeviceKeys,
             chats: ChatRow,
             pending: Pending,

@@ -5,13 +5,13 @@ use columba_wire::{
     frame::encode,
     framing::encode_framed,
     v1::{
-        Account, Ack, ApproveLink, Audience, BeginLink, Bye, Challenge, ChannelBinding, Chat, ChatMember, ClientFrame,
-        Contacts, CreateGroup, Deliver, Device, DeviceAdded, Devices, Done, Error, FindUser, GetAccount, GetChat,
-        GetContacts, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts, GetUser, Goaway, Group, GroupChange, Hello,
-        History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo, Linked, Login, Ping, Pong, PreKey, Presence,
-        Privacy, Profile, PutKeys, Read, Receipt, Receipts, Register, Registered, Registration, RenameDevice,
-        RevokeDevice, Send, Sent, ServerFrame, SetBlocked, SetContacts, SetPrivacy, SetProfile, SubscribePresence,
-        Synced, User, UserFound, Welcome, client_frame, group_change, server_frame,
+        Account, Ack, ApproveLink, Audience, BeginLink, Bye, Challenge, ChannelBinding, Chat, ChatEntry, ChatMember,
+        Chats, ClientFrame, Contacts, CreateGroup, Deliver, Device, DeviceAdded, Devices, Done, Error, FindUser,
+        GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts, GetUser,
+        Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo, Linked,
+        Login, Ping, Pong, PreKey, Presence, Privacy, Profile, PutKeys, Read, Receipt, Receipts, Register, Registered,
+        Registration, RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SetBlocked, SetContacts, SetPrivacy,
+        SetProfile, SubscribePresence, Synced, User, UserFound, Welcome, client_frame, group_change, server_frame,
     },
 };
 
@@ -103,6 +103,7 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::SetContacts(SetContacts { add: vec![OTHER], remove: vec![OTHER] }),
         Kind::SetBlocked(SetBlocked { user_id: OTHER, blocked: true }),
         Kind::GetContacts(GetContacts {}),
+        Kind::GetChats(GetChats { after_chat_id: OTHER, limit: 10 }),
         Kind::SetProfile(SetProfile {
             name: Some(Bytes::from_static(b"Ada")),
             about: None,
@@ -199,6 +200,7 @@ fn server_kinds() -> Vec<server_frame::Kind> {
             privacy: Some(Privacy { last_seen: 2, online: 1, groups: 0, read_receipts_off: true }),
             roster_version: 7,
         }),
+        Kind::Chats(Chats { chats: vec![ChatEntry { chat_id: OTHER, from_seq: 3 }; 2], complete: true }),
         Kind::Contacts(Contacts { contacts: vec![OTHER], blocked: vec![OTHER; 2], roster_version: 300 }),
         Kind::KeysStored(KeysStored { one_time_keys: 100 }),
         Kind::Keys(Keys { user_id: OTHER, bundles: vec![bundle] }),

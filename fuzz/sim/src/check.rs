@@ -12,11 +12,13 @@
 //! | [`groups::reads_are_kept`] | what is read stays read |
 //! | [`blocks::who_is_blocked_sends_nothing`] | nothing new is stored between two users while there is a block |
 //! | [`blocks::only_who_is_blocked_is_refused`] | without one nothing is refused |
+//! | [`listed::Listed`] | the chats noted with a user are those that it is in |
 //! | [`settled::Settled`] | what all devices of a user have is known to be had by all |
 //! | [`clients_saw_nothing_odd`] | no answer contradicted an earlier one |
 
 pub mod blocks;
 pub mod groups;
+pub mod listed;
 pub mod settled;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -404,6 +404,7 @@ impl Client {
             | Kind::Presence(_)
             | Kind::User(_)
             | Kind::Account(_)
+            | Kind::Chats(_)
             | Kind::Contacts(_)
             | Kind::KeysLow(_) => {}
         }

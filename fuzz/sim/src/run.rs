@@ -527,7 +527,7 @@ impl Simulation {
             self.coverage.no_space += client.refused_no_space;
             self.coverage.received += client.received.values().map(|chat| chat.messages.len() as u64).sum::<u64>();
         }
-        self.check_settled(&mut world)?;
+        self.check_rest(&mut world)?;
         for core in world.cores.clone() {
             let verified = world.run_with(async move {
                 for partition in core.partitions() {
@@ -547,7 +547,7 @@ impl Simulation {
     }
 
     /// Once everybody has caught up, and what is coalesced has had its time.
-    fn check_settled(&mut self, world: &mut World) -> Result<(), Vec<String>> {
+    fn check_rest(&mut self, world: &mut World) -> Result<(), Vec<String>> {
         let steps = (HINT_AFTER + LARGE_ADVANCE_EVERY + Duration::from_secs(5)).as_millis() / STEP.as_millis();
         for step in 0..steps {
             world.advance(STEP).map_err(|stop| vec![format!("the node stops without a fault: {stop:?}")])?;
@@ -570,6 +570,14 @@ impl Simulation {
                 }
             }
         }
+        let mut listed = check::listed::Listed::of(&self.clients);
+        for partition in partitions.clone() {
+            match world.run_with(async move { listed.take(&partition).await }) {
+                Ok(Ok(taken)) => listed = taken,
+                other => return Err(vec![format!("the node cannot say who is in which chat: {:?}", other.err())]),
+            }
+        }
+        broken.extend(listed.broken());
         let settled = check::settled::Settled::of(&self.clients, &devices);
         self.coverage.settled += settled.count();
         for partition in partitions {

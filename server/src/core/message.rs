@@ -169,6 +169,10 @@ pub struct Delivery {
     pub everywhere: MessageSeq,
     /// Whether everything up to `prev` is covered: a host that knows nothing of the chat may begin here.
     pub fresh: bool,
+    /// The message that let the user in: its partition notes it before that one is covered.
+    pub from: MessageSeq,
+    /// The last message that is for it; `MAX` while it is a member.
+    pub until: MessageSeq,
     /// Whether a device that is away may wait for its reference: the chat is a large group.
     pub hinted: bool,
     /// In order, dense.

@@ -69,8 +69,13 @@ struct Record {
     reading: bool,
 }
 
+/// A user, with the first and the last message that is for it.
+type Range = (UserId, MessageSeq, MessageSeq);
+
 struct MemberRecord {
     user: UserId,
+    /// The message that let it in.
+    from: MessageSeq,
     /// The last message that is for it; `MAX` where it is a member.
     until: MessageSeq,
     durable: MessageSeq,
@@ -87,9 +92,10 @@ struct MemberRecord {
 
 impl MemberRecord {
     /// Everything up to `at` is durably covered.
-    fn new(user: UserId, until: MessageSeq, at: MessageSeq, now: Instant) -> Self {
+    fn new((user, from, until): Range, at: MessageSeq, now: Instant) -> Self {
         Self {
             user,
+            from,
             until,
             durable: at,
             covered: at,
@@ -181,16 +187,17 @@ impl Record {
     /// Takes over who is in by the message `seq`. Who comes by it, or is new to the record, has what was before.
     fn seat(&mut self, members: &Members, seq: MessageSeq, now: Instant, hinted_from: usize) {
         self.is_large = members.users().take(hinted_from).count() == hinted_from;
-        for (user, from, until) in members.ranges().filter(|(_, _, until)| *until >= seq) {
+        for range in members.ranges().filter(|(_, _, until)| *until >= seq) {
+            let (user, from, until) = range;
             match self.members.binary_search_by_key(&user, |member| member.user) {
                 Ok(place) if self.members[place].until < from => {
-                    self.members[place] = MemberRecord::new(user, until, from.prev(), now);
+                    self.members[place] = MemberRecord::new(range, from.prev(), now);
                 }
                 Ok(place) => self.members[place].until = until,
                 Err(place) => {
                     let skips = planted::is(Planted::NewcomerSkipped) && from == seq && seq.get() > 1;
                     let at = if skips { seq } else { seq.prev() };
-                    self.members.insert(place, MemberRecord::new(user, until, at, now));
+                    self.members.insert(place, MemberRecord::new(range, at, now));
                 }
             }
         }
@@ -237,13 +244,13 @@ impl Fanout {
         // Who has left and has all that was for it is done with.
         let open = both.filter(|((_, _, until), (_, member))| *until == MessageSeq::MAX || member.covered < *until);
         let members: Vec<_> = open
-            .map(|((user, _, until), (_, member))| MemberRecord {
+            .map(|(range, (_, member))| MemberRecord {
                 delivered: member.delivered,
                 delivered_durable: member.delivered,
                 everywhere: member.everywhere,
                 everywhere_durable: member.everywhere,
                 read: member.read,
-                ..MemberRecord::new(user, until, member.covered, now)
+                ..MemberRecord::new(range, member.covered, now)
             })
             .collect();
         let seats = if let Members::Group(seats) = of { Some(Arc::clone(seats)) } else { None };
@@ -275,7 +282,8 @@ impl Fanout {
                 member.sent = seq;
                 let (everywhere, messages) = (member.everywhere, vec![message.clone()]);
                 let hinted = is_large && member.is_in();
-                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, hinted, messages }));
+                let (from, until) = (member.from, member.until);
+                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, from, until, hinted, messages }));
             }
         }
     }
@@ -432,7 +440,8 @@ impl Fanout {
             }
             if !messages.is_empty() {
                 let (everywhere, hinted) = (member.everywhere, is_large && member.is_in());
-                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, hinted, messages }));
+                let (from, until) = (member.from, member.until);
+                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, from, until, hinted, messages }));
             }
         }
         any && record.members.iter().any(|member| member.wants(record.last))

@@ -5,6 +5,7 @@
 //! See [`super`] for what must hold.
 //!
 //! Invariants
+//! - A message that lets the user into a chat, or puts it out, is not covered before that is noted in its partition.
 //! - Per device and chat everything up to `covered` is acknowledged, durably in the inbox, or the device's own.
 //! - `everywhere` is what all of the user's devices have for certain. While a chat has a record that is the minimum
 //!   over them; what one of them found in its inbox, perhaps much later, is settled by the trim of that inbox
@@ -16,6 +17,7 @@
 mod appends;
 mod device;
 mod devices;
+mod notes;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -24,7 +26,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use columba_engine::{
     env::Instant,
-    partition::{command::InboxAppend, effect::StoredMessage},
+    partition::{
+        command::InboxAppend,
+        effect::StoredMessage,
+        membership::{ChatNote, UserChat},
+    },
 };
 use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
 use rustc_hash::FxHashMap;
@@ -67,8 +73,11 @@ pub(crate) struct Live {
     /// References to append, one per device and chat, in order of being first wanted.
     appends: Vec<InboxAppend>,
     append_at: BTreeMap<(DeviceAddress, ChatId), usize>,
+    /// What is to be noted of the chats in which users are.
+    notes: Vec<ChatNote>,
     /// References that could not be proposed.
     parked: Vec<InboxAppend>,
+    parked_notes: Vec<ChatNote>,
     /// When to look whether a device has acknowledged; in order of time.
     checks: VecDeque<(Instant, DeviceAddress, ChatId)>,
     /// When to put what a device that is away has not got of a large group into its inbox; in order of time.
@@ -88,6 +97,8 @@ struct UserLive {
 struct ChatLive {
     received: MessageSeq,
     reported: MessageSeq,
+    /// The first and the last of the messages that let the user in or put it out, and are not noted in its partition.
+    noting: Option<(MessageSeq, MessageSeq)>,
     devices: Vec<Progress>,
 }
 
@@ -98,9 +109,19 @@ impl ChatLive {
             && self.devices.iter().any(|progress| progress.has < progress.covered)
     }
 
+    /// Everything up to here is covered on each device, and it is noted that the user came or went by it.
+    fn covered(&self) -> MessageSeq {
+        let covered = self.devices.iter().map(|progress| progress.covered).min().unwrap_or(self.received);
+        self.noting.map_or(covered, |(first, _)| covered.min(first.prev()))
+    }
+
     /// Whether every device is covered, and no check is due.
     fn is_done(&self) -> bool {
-        self.devices.iter().all(|progress| progress.covered >= self.received && !progress.armed && !progress.hinting)
+        self.noting.is_none()
+            && self
+                .devices
+                .iter()
+                .all(|progress| progress.covered >= self.received && !progress.armed && !progress.hinting)
     }
 }
 
@@ -223,7 +244,7 @@ impl Live {
     }
 
     fn accept(&mut self, id: UserId, delivery: Delivery, now: Instant, out: &mut Vec<LiveOutput>) {
-        let Delivery { chat, prev, everywhere, fresh, hinted, messages } = delivery;
+        let Delivery { chat, prev, everywhere, fresh, from, until, hinted, messages } = delivery;
         let user = self.users.get_mut(&id).expect("deliver has made it");
         let devices = user.devices.as_ref().expect("deliver has waited for it");
         let received = match user.chats.get(&chat) {
@@ -236,7 +257,7 @@ impl Live {
             None => {
                 let has = |device| user.sessions.get(device).map_or(MessageSeq::ZERO, |device| device.has(chat, prev));
                 let devices = devices.iter().map(|device| Progress::new(*device, prev, has(device))).collect();
-                user.chats.insert(chat, ChatLive { received: prev, reported: prev, devices });
+                user.chats.insert(chat, ChatLive { received: prev, reported: prev, noting: None, devices });
                 prev
             }
         };
@@ -255,6 +276,9 @@ impl Live {
         record.devices.iter_mut().for_each(|progress| progress.know(everywhere));
         for message in messages {
             if message.seq == self.users[&id].chats[&chat].received.next() {
+                if message.seq == from || message.seq == until {
+                    self.note(id, chat, UserChat { at: message.seq, is_in: message.seq == from });
+                }
                 self.receive(id, chat, message, hinted, now, out);
             }
         }
@@ -468,7 +492,7 @@ impl Live {
         let Some(record) = user.chats.get_mut(&chat) else {
             return;
         };
-        let covered = record.devices.iter().map(|progress| progress.covered).min().unwrap_or(record.received);
+        let covered = record.covered();
         let delivered = record.devices.iter().map(|progress| progress.acked).max().unwrap_or_default();
         let everywhere = record.devices.iter().map(|progress| progress.has).min().unwrap_or(record.received);
         if covered > record.reported || again {

@@ -110,6 +110,7 @@ impl Handshake {
             | Request::SetContacts(_)
             | Request::SetBlocked(_)
             | Request::GetContacts(_)
+            | Request::GetChats(_)
             | Request::PutKeys(_)
             | Request::GetKeys(_) => Step::Fail(Code::Unexpected, "log in first"),
         }

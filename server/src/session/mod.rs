@@ -269,6 +269,7 @@ impl Session {
             Request::SetContacts(set) => self.ask(request_id, people::set_contacts(me, &set)?, out),
             Request::SetBlocked(set) => self.ask(request_id, people::set_blocked(me, &set)?, out),
             Request::GetContacts(v1::GetContacts {}) => self.ask(request_id, people::get_contacts(me), out),
+            Request::GetChats(get) => self.ask(request_id, people::get_chats(me, &get)?, out),
             Request::PutKeys(put) => self.ask(request_id, keys::put_keys(me, &put)?, out),
             Request::GetKeys(get) => self.ask(request_id, keys::get_keys(me, &get, self.limited)?, out),
             Request::Ping(v1::Ping {}) => {

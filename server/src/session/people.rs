@@ -3,11 +3,14 @@
 use columba_engine::partition::{profile::ProfileChange, roster::RosterChange};
 use columba_wire::{
     Code, DeviceAddress, PrivacyChange,
-    limits::{CONTACTS_MAX, PROFILE_FIELD_BYTES_MAX},
+    limits::{CHATS_PAGE_MAX, CONTACTS_MAX, PROFILE_FIELD_BYTES_MAX},
     v1,
 };
 
-use super::groups::{parse_user, parse_users};
+use super::{
+    groups::{parse_user, parse_users},
+    parse_chat,
+};
 use crate::core::message::{Ask, PeopleAsk};
 
 pub(super) fn get_user(request: &v1::GetUser) -> Result<Ask, Code> {
@@ -50,4 +53,12 @@ fn change_roster(me: DeviceAddress, change: RosterChange) -> Ask {
 
 pub(super) fn get_contacts(me: DeviceAddress) -> Ask {
     Ask::People(me.user, PeopleAsk::Contacts)
+}
+
+pub(super) fn get_chats(me: DeviceAddress, request: &v1::GetChats) -> Result<Ask, Code> {
+    if request.limit == 0 || request.limit > CHATS_PAGE_MAX {
+        return Err(Code::InvalidArgument);
+    }
+    let after = if request.after_chat_id.is_empty() { None } else { Some(parse_chat(&request.after_chat_id)?) };
+    Ok(Ask::People(me.user, PeopleAsk::Chats { after, limit: request.limit }))
 }

@@ -50,13 +50,14 @@ const fn name(request: &Request) -> &'static str {
         Request::SetContacts(_) => "SetContacts",
         Request::SetBlocked(_) => "SetBlocked",
         Request::GetContacts(_) => "GetContacts",
+        Request::GetChats(_) => "GetChats",
         Request::PutKeys(_) => "PutKeys",
         Request::GetKeys(_) => "GetKeys",
     }
 }
 
 /// Kinds of requests that there are.
-const REQUESTS: usize = 28;
+const REQUESTS: usize = 29;
 
 /// Every request as the owner, an admin, a member, a stranger and somebody whom the owner has blocked are answered.
 const TABLE: &str = "
@@ -92,6 +93,7 @@ GetUser, the owner           ok                ok                ok             
 GetUser, nobody              UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER
 GetAccount                   own               own               own               own               own
 GetContacts                  ok                ok                ok                ok                ok
+GetChats                     ok                ok                ok                ok                ok
 SetProfile                   ok                ok                ok                ok                ok
 SetPrivacy                   ok                ok                ok                ok                ok
 SetContacts                  ok                ok                ok                ok                ok
@@ -173,6 +175,7 @@ impl World {
             ("GetUser, nobody", user(nobody)),
             ("GetAccount", Request::GetAccount(v1::GetAccount {})),
             ("GetContacts", Request::GetContacts(v1::GetContacts {})),
+            ("GetChats", Request::GetChats(v1::GetChats { after_chat_id: Bytes::new(), limit: 10 })),
             ("SetProfile", Request::SetProfile(v1::SetProfile::default())),
             ("SetPrivacy", Request::SetPrivacy(v1::SetPrivacy::default())),
             ("SetContacts", Request::SetContacts(v1::SetContacts::default())),

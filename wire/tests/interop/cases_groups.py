@@ -184,3 +184,47 @@ async def catch_up_of_a_group_after_offline(world):
     assert sorted(set(seqs)) == list(range(1, 32)), seqs
     await say(alice, chat, b"live")
     assert (await bob.receive()).body == b"live"
+
+
+async def listed(session: Session, limit: int) -> dict[bytes, int]:
+    """The chats that a user is in, read by pages of so many, with the message that let it in."""
+    found, after = {}, b""
+    while True:
+        page = await session.request(p.GetChats(after_chat_id=after, limit=limit), "chats")
+        ids_of_page = [entry.chat_id for entry in page.chats]
+        assert ids_of_page == sorted(ids_of_page) and all(chat > after for chat in ids_of_page), page
+        found.update({entry.chat_id: entry.from_seq for entry in page.chats})
+        if page.complete:
+            return found
+        assert len(page.chats) == limit, page
+        after = ids_of_page[-1]
+
+
+async def will_list(session: Session, expected: dict[bytes, int]):
+    """Chats come and go with the messages that say so, or a moment later."""
+    async with asyncio.timeout(PATIENCE):
+        while await listed(session, 1) != expected:
+            await asyncio.sleep(0.05)
+    assert await listed(session, p.CHATS_PAGE_MAX) == expected
+
+
+@case()
+async def chats_are_listed(world):
+    """GetChats tells in which chats the asker is, by pages."""
+    alice, bob, carol = await trio(world)
+    await will_list(alice, {})
+    group = await make(alice, bob, carol)
+    client_seq = alice.device.next_client_seq()
+    await alice.request(p.Send(client_seq=client_seq, to_user=bob.device.user_id, body=b"x"), "sent")
+    direct = chat_of(alice, bob)
+    await will_list(alice, {group: 1, direct: 1})
+    await will_list(bob, {group: 1, direct: 1})
+    await will_list(carol, {group: 1})
+    await change(alice, group, remove=p.RemoveMembers(user_ids=ids(bob)))
+    await will_list(bob, {direct: 1})
+    sent = await added(alice, group, bob)
+    await will_list(bob, {direct: 1, group: sent.seq})
+    for limit in (0, p.CHATS_PAGE_MAX + 1):
+        await refused("INVALID_ARGUMENT", bob.request(p.GetChats(limit=limit), "chats"))
+    short = p.GetChats(after_chat_id=b"short", limit=1)
+    await refused("INVALID_ARGUMENT", bob.request(short, "chats"))

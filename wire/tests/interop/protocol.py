@@ -36,7 +36,7 @@ Ack, Deliver, FindUser, GetReceipts = chat_pb2.Ack, chat_pb2.Deliver, chat_pb2.F
 Read, Send = chat_pb2.Read, chat_pb2.Send
 AddMembers, CreateGroup, GetChat = group_pb2.AddMembers, group_pb2.CreateGroup, group_pb2.GetChat
 GroupChange, LeaveGroup, RemoveMembers = group_pb2.GroupChange, group_pb2.LeaveGroup, group_pb2.RemoveMembers
-SetLook, SetRole = group_pb2.SetLook, group_pb2.SetRole
+SetLook, SetRole, GetChats = group_pb2.SetLook, group_pb2.SetRole, group_pb2.GetChats
 ClientFrame, ServerFrame = frame_pb2.ClientFrame, frame_pb2.ServerFrame
 Bye, Hello, Login, Ping, Register = (
     session_pb2.Bye,
@@ -62,6 +62,7 @@ PROFILE_FIELD_BYTES_MAX, ONE_TIME_KEYS_MAX, KEYS_LOW_AT = 512, 100, 20
 DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_MAX = 64, 100, 98304, 256
 DEVICES_MAX, DEVICE_NAME_BYTES_MAX = 8, 64
 GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, CONTACTS_MAX = 1024, 256, 2048
+CHATS_PAGE_MAX = 256
 
 # Section 12.
 CODES = {

@@ -90,6 +90,7 @@ fn every_limit_is_documented_with_its_value() {
         GROUP_PICTURE_BYTES_MAX,
         CONTACTS_MAX,
         BLOCKED_MAX,
+        CHATS_PAGE_MAX,
     ];
     let in_source: Vec<_> =
         LIMITS_SOURCE.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next()).collect();

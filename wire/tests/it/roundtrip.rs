@@ -71,6 +71,8 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     );
     let set_contacts =
         (vec(id(), 0..4), vec(id(), 0..4)).prop_map(|(add, remove)| Kind::SetContacts(v1::SetContacts { add, remove }));
+    let get_chats =
+        (id(), any::<u32>()).prop_map(|(after_chat_id, limit)| Kind::GetChats(v1::GetChats { after_chat_id, limit }));
     let set_blocked =
         (id(), any::<bool>()).prop_map(|(user_id, blocked)| Kind::SetBlocked(v1::SetBlocked { user_id, blocked }));
     let set_profile = (option::of(bytes(40)), option::of(bytes(40)), option::of(bytes(40)))
@@ -83,6 +85,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         set_privacy,
         set_contacts,
         set_blocked,
+        get_chats,
         Just(Kind::GetContacts(v1::GetContacts {})),
         Just(Kind::GetDevices(v1::GetDevices {})),
         change,
@@ -229,8 +232,13 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     let contacts = (vec(id(), 0..4), vec(id(), 0..4), any::<u32>()).prop_map(|(contacts, blocked, roster_version)| {
         Kind::Contacts(v1::Contacts { contacts, blocked, roster_version })
     });
+    let chats = (vec((id(), any::<u64>()), 0..4), any::<bool>()).prop_map(|(chats, complete)| {
+        let chats = chats.into_iter().map(|(chat_id, from_seq)| v1::ChatEntry { chat_id, from_seq }).collect();
+        Kind::Chats(v1::Chats { chats, complete })
+    });
     let kind = prop_oneof![
         contacts,
+        chats,
         link_code,
         linked,
         devices,

@@ -29,6 +29,7 @@ impl View {
                     .collect();
                 self.unknown_chats = chats.into_iter().filter(|chat| !direct.contains(chat)).collect();
             }
+            Answer::OwnChats(infos) => infos.into_iter().for_each(|info| self.handle_chat(Ok(info))),
             Answer::Unsent(messages) => {
                 messages.into_iter().for_each(|message| self.handle_unsent(message));
                 if let Some(first) = self.first_peer.take() {

@@ -68,6 +68,7 @@ impl View {
             return;
         }
         self.handle_account(account);
+        self.ask(Ask::OwnChats);
     }
 
     pub(super) fn handle_link_failed(&mut self, error: &Error) {

@@ -93,10 +93,8 @@ impl View {
             return;
         };
         self.groups.learn(&info);
-        if info.group.is_some() {
-            let strangers: Vec<_> = info.members.iter().map(|member| member.user).collect();
-            self.learn_names(&strangers);
-        }
+        let strangers: Vec<_> = info.members.iter().map(|member| member.user).collect();
+        self.learn_names(&strangers);
     }
 
     /// Asks for the handles of those who have none here.

@@ -82,6 +82,7 @@ pub(super) enum Ask {
     Register { handle: String },
     Names,
     Chats,
+    OwnChats,
     Unsent,
     Certificate,
     Queue { to: Recipient, text: String },
@@ -113,6 +114,7 @@ impl Ask {
                 true
             }
             Self::Register { .. }
+            | Self::OwnChats
             | Self::Find { .. }
             | Self::History { .. }
             | Self::Receipts { .. }
@@ -147,6 +149,7 @@ pub(super) enum Answer {
     Registered(Result<Account>),
     Names(BTreeMap<UserId, String>),
     Chats(Vec<ChatId>),
+    OwnChats(Vec<ChatInfo>),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
     Queued { to: Recipient, text: String, result: Result<ClientSeq> },

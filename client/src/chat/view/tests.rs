@@ -3,12 +3,12 @@
 
 mod groups;
 
-use columba_wire::{Audience, ClientSeq, Code, DeviceId, Privacy, PrivacyChange};
+use columba_wire::{Audience, ClientSeq, Code, DeviceId, Privacy, PrivacyChange, Role};
 
 use super::*;
 use crate::{
     chat::text::short_id,
-    types::{Device, Event, LinkOffer, OwnAccount, Presence, Profile, Receipt, Roster, Sent},
+    types::{ChatMember, Device, Event, LinkOffer, OwnAccount, Presence, Profile, Receipt, Roster, Sent},
 };
 
 const ADA: UserId = UserId::from_bytes([0xad; 16]);
@@ -506,8 +506,16 @@ fn a_new_device_shows_its_code_until_it_is_approved() {
     ada.answer(DevicesAnswer::Offered(Ok(offer())).into());
     ada.said();
     ada.event(Event::Linked(Account { device: DeviceId::new(2).unwrap(), ..account() }));
-    assert_eq!(ada.said(), ["* linked: this is device 2 of ada"]);
+    assert_eq!(ada.said(), ["* linked: this is device 2 of ada", "-> OwnChats"]);
     assert!(ada.view.takes_lines());
+    // In which chats the account is, and with whom.
+    let member = |user| ChatMember { user, role: Role::Member, from: MessageSeq::new(1) };
+    let members = vec![member(ADA), member(BOB)];
+    let [first, last] = [1, 9].map(MessageSeq::new);
+    let chat = ChatInfo { chat: ChatId::direct(ADA, BOB), first, last, group: None, members };
+    ada.answer(Answer::OwnChats(vec![chat]));
+    let asked = ada.said();
+    assert!(asked.contains(&format!("-> Handle {{ user: {BOB:?} }}")), "{asked:?}");
     ada.event(Event::Linked(Account { handle: "bob".to_owned(), ..account() }));
     assert!(matches!(ada.view.ended(), Some(Error::AlreadyRegistered { .. })), "--as names another account");
 }

@@ -76,6 +76,7 @@ fn commands_survive_the_log() {
         roster(RosterChange::Contacts { add: vec![user, UserId::from_bytes([9; 16])], remove: vec![user] }),
         roster(RosterChange::Block { user, blocked: true }),
         Command::AppendInbox(vec![InboxAppend { device, chat, from, to }]),
+        Command::NoteChats(vec![ChatNote { user, chat, now: UserChat { at: to, is_in: false } }]),
         Command::TrimInbox { device, position: 77, chats: vec![chat] },
         Command::SetLastSeen(vec![(user, 6)]),
         Command::SetRetention { chat: None, retention: Some(Retention::History { days: None }) },

@@ -102,6 +102,11 @@ fn what_never_counts_as_had_is_caught() {
 }
 
 #[test]
+fn a_chat_that_is_not_noted_with_its_user_is_caught() {
+    must_be_caught(Planted::ChatNotNoted);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

@@ -7,6 +7,7 @@ use columba_engine::{
     env::{Clock, Disk},
     partition::{
         command::Command,
+        membership::UserChat,
         profile::Profile,
         roster::{Roster, RosterChange},
         user::User,
@@ -49,6 +50,20 @@ impl<D: Disk, C: Clock> Core<D, C> {
                     roster_version: roster.version,
                 });
                 Ok(Answer::Reply(Kind::Contacts(contacts.await?)))
+            }
+            PeopleAsk::Chats { after, limit } => {
+                let count = usize::try_from(limit).unwrap_or(usize::MAX);
+                let partition = self.owned(|core| core.state.borrow().router.user(user));
+                let mut chats =
+                    partition.chats_of(user, after, count + 1).await.map_err(|error| self.code_of(&error))?;
+                let complete = chats.len() <= count;
+                chats.truncate(count);
+                let entry = |(chat, row): (ChatId, UserChat)| v1::ChatEntry {
+                    chat_id: id_bytes(chat.as_bytes()),
+                    from_seq: row.at.get(),
+                };
+                let chats = chats.into_iter().map(entry).collect();
+                Ok(Answer::Reply(Kind::Chats(v1::Chats { chats, complete })))
             }
             PeopleAsk::MayAdd(by) => {
                 self.user(user).await?;

@@ -1,7 +1,7 @@
 //! Questions about users to the core that owns them: what they tell about themselves, and their keys.
 
 use columba_engine::partition::{profile::ProfileChange, roster::RosterChange};
-use columba_wire::{DeviceAddress, DeviceId, UserId, keys::NewKeys};
+use columba_wire::{ChatId, DeviceAddress, DeviceId, UserId, keys::NewKeys};
 
 /// About a user's account.
 #[derive(Debug)]
@@ -16,6 +16,13 @@ pub enum PeopleAsk {
     ChangeRoster(DeviceAddress, RosterChange),
     /// Whom the user knows and has blocked.
     Contacts,
+    /// In which chats the user is.
+    Chats {
+        /// Those above this one.
+        after: Option<ChatId>,
+        /// At most so many.
+        limit: u32,
+    },
     /// May this one let the user into a group? `UNKNOWN_USER` where there is no such user.
     MayAdd(UserId),
     /// Does it hide what it has read?

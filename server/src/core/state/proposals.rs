@@ -109,7 +109,24 @@ impl<D: Disk> CoreState<D> {
             && self.propose(partition, command, Waiter::None).is_ok()
     }
 
+    /// Notes in which chats users are. Before the references: who is told of a chat first has it in its list.
+    fn propose_notes(&mut self) {
+        let mut by_partition: BTreeMap<PartitionId, Vec<_>> = BTreeMap::new();
+        for note in self.live.take_notes() {
+            by_partition.entry(self.router.user(note.user)).or_default().push(note);
+        }
+        for (partition, notes) in by_partition {
+            let command = Command::NoteChats(notes);
+            if !self.propose_internal(partition, &command)
+                && let Command::NoteChats(notes) = command
+            {
+                self.live.park_notes(notes);
+            }
+        }
+    }
+
     pub(super) fn propose_appends(&mut self) {
+        self.propose_notes();
         let mut by_partition: BTreeMap<PartitionId, Vec<_>> = BTreeMap::new();
         let items = self.live.take_appends();
         if self.live.has_parked() {
@@ -228,6 +245,9 @@ impl<D: Disk> CoreState<D> {
                 }
                 Effect::Settled { device, chat } => {
                     self.route(CoreMessage::Chat(chat, ChatMessage::Settled { user: device.user }));
+                }
+                Effect::ChatNoted { user, chat, at } => {
+                    self.with_live(|live, _now, out| live.handle_noted(user, chat, at, out));
                 }
                 Effect::Devices { user, devices, revoked } => {
                     self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));

@@ -24,9 +24,9 @@ impl Live {
         core::mem::take(&mut self.appends)
     }
 
-    /// Whether there are references to append.
+    /// Whether there are references to append, or notes.
     pub(crate) fn has_appends(&self) -> bool {
-        !self.appends.is_empty()
+        !self.appends.is_empty() || !self.notes.is_empty()
     }
 
     /// References that could not be proposed: they wait for [`Self::unpark_appends`], and go before newer ones.
@@ -39,8 +39,9 @@ impl Live {
         !self.parked.is_empty()
     }
 
-    /// Parked references are to be tried again.
+    /// Parked references and notes are to be tried again.
     pub(crate) fn unpark_appends(&mut self) {
+        self.notes.append(&mut self.parked_notes);
         if self.parked.is_empty() {
             return;
         }

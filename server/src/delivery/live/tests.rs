@@ -40,7 +40,8 @@ fn delivery(seq: u64) -> Delivery {
         body: Bytes::from_static(b"x"),
     };
     let (prev, everywhere) = (MessageSeq::new(seq - 1), MessageSeq::ZERO);
-    Delivery { chat: CHAT, prev, everywhere, fresh: true, hinted: false, messages: vec![message] }
+    let (from, until) = (MessageSeq::ZERO, MessageSeq::MAX);
+    Delivery { chat: CHAT, prev, everywhere, fresh: true, from, until, hinted: false, messages: vec![message] }
 }
 
 fn pushed(out: &[LiveOutput]) -> Vec<u64> {
