@@ -282,7 +282,7 @@ pub enum Event {
         /// Why: `Refused` with `LINK_UNKNOWN` where its time is over.
         reason: Error,
     },
-    /// This device was revoked. The session has ended for good.
+    /// This device was revoked, or the account deleted. The session has ended for good.
     Revoked,
     /// Another device of this user has changed the account: it is this now.
     AccountChanged(OwnAccount),

@@ -34,6 +34,8 @@ pub enum Planted {
     NeverSettled,
     /// That a user has come into a chat is not noted with the user.
     ChatNotNoted,
+    /// A chat that takes in a user while it is deleted keeps it.
+    OrphanStays,
     /// A one-time key is given out and kept.
     KeyTwice,
     /// A merge loses some live rows and messages.
@@ -61,6 +63,7 @@ impl Planted {
         Self::SettledEarly,
         Self::NeverSettled,
         Self::ChatNotNoted,
+        Self::OrphanStays,
         Self::KeyTwice,
         Self::RowLostInMerge,
         Self::StaleFilter,

@@ -32,6 +32,7 @@ pub(super) const HELP: &[&str] = &[
     "/block HANDLE  neither of you sends the other anything; /unblock HANDLE ends it",
     "/contacts [add|remove HANDLE ...]   whom you know and have blocked",
     "/privacy [seen|online|groups everyone|contacts|nobody] [receipts on|off]   what others may know and do",
+    "/delete-account HANDLE   delete this account, whose own handle that is, for good",
     "/me            this account, its server and certificate",
     "/quit          leave; so do Ctrl-C and Ctrl-D",
     "//TEXT         send a line that begins with one /",
@@ -58,6 +59,7 @@ pub(super) enum Command {
         name: String,
     },
     Revoke(DeviceId),
+    DeleteAccount(String),
     Whois(String),
     Profile(ProfileChange),
     /// Who is in the chosen group.
@@ -143,6 +145,7 @@ fn command(text: &str) -> Result<Command, String> {
         "with" => handle(Command::With),
         "name" => handle(Command::Name),
         "whois" => handle(Command::Whois),
+        "delete-account" => handle(Command::DeleteAccount),
         "profile" => profile(rest).map(Command::Profile),
         "group" if argument.is_none() => Ok(Command::Members),
         "group" => group(rest).map(Command::Group),

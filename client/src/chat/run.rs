@@ -186,6 +186,7 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
         Ask::Register { handle } => Answer::Registered(client.register(&handle, &credential).await),
         Ask::Names => Answer::Names(client.names().await.unwrap_or_default()),
         Ask::Chats => Answer::Chats(client.chats().await.unwrap_or_default()),
+        Ask::DeleteAccount { handle } => Answer::AccountDeleted(client.delete_account(&handle).await),
         Ask::OwnChats => Answer::OwnChats(own_chats(&client).await.unwrap_or_default()),
         Ask::Unsent => Answer::Unsent(client.unsent().await.unwrap_or_default()),
         Ask::Certificate => Answer::Certificate(client.certificate().await.unwrap_or_default()),

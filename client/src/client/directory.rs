@@ -39,6 +39,17 @@ impl Client {
         }
     }
 
+    /// Deletes this account, for good: all its devices, keys, profile, contacts and settings; it leaves its groups, and
+    /// its handle is free. Messages that it has sent stay with those who got them. `handle` is the account's own, as
+    /// the user has typed it. The session ends with [`crate::Event::Revoked`].
+    ///
+    /// # Errors
+    /// `Refused` with `INVALID_ARGUMENT` where it is another handle: nothing is deleted. `TimedOut`: whether it was
+    /// done is not known; the next login tells. `TooManyRequests`.
+    pub async fn delete_account(&self, handle: &str) -> Result<()> {
+        self.done(Kind::DeleteAccount(v1::DeleteAccount { handle: handle.to_owned() })).await
+    }
+
     /// Changes this user's profile, which everybody may read.
     ///
     /// # Errors

@@ -442,7 +442,10 @@ impl Session {
         }
         while let Some(request) = self.requests.poll_expired(Duration::MAX) {
             if let Some(token) = request.token {
-                self.reply(token, Err(Error::Closed));
+                // That the account's devices are gone is the answer to this one.
+                let is_done = matches!(request.kind, Kind::DeleteAccount(_))
+                    && matches!(reason, Error::Goaway { code: columba_wire::Code::Revoked, .. });
+                self.reply(token, if is_done { Ok(Reply::Done) } else { Err(Error::Closed) });
             }
         }
         while let Some((client_seq, entry)) = self.outbox.poll_expired(Duration::MAX) {

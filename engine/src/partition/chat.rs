@@ -96,6 +96,8 @@ pub(crate) struct ChatRow {
     people: People,
     /// Which of a 1:1 chat's users have blocked the other, in their order: then nobody sends.
     blocked: [bool; 2],
+    /// Which of them are deleted: then nobody sends either.
+    gone: [bool; 2],
     /// Devices that have sent to it, in order of their first message.
     senders: Vec<Sender>,
 }
@@ -125,7 +127,7 @@ impl ChatRow {
             deleted_up_to: MessageSeq::ZERO,
             expired_before_ms: 0,
         };
-        Self { chat, people, blocked: [false; 2], senders: Vec::new() }
+        Self { chat, people, blocked: [false; 2], gone: [false; 2], senders: Vec::new() }
     }
 
     /// Whom its messages are for.
@@ -153,6 +155,18 @@ impl ChatRow {
     /// Whether one of a 1:1 chat's users has blocked the other.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked != [false; 2]
+    }
+
+    /// A user of a 1:1 chat is deleted: it has what it is covered for. Whether nobody is left.
+    pub(super) fn leave(&mut self, user: UserId) -> bool {
+        let People::Direct(users, progress) = &mut self.people else {
+            return false;
+        };
+        for place in (0..2).filter(|place| users[*place] == user) {
+            self.gone[place] = true;
+            progress[place].everywhere = progress[place].covered;
+        }
+        self.gone == [true; 2]
     }
 
     /// The first message that is for a member; `None` where the user is none. A 1:1 chat without a message is not
@@ -300,11 +314,13 @@ impl Row for ChatRow {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let Self { chat, people, blocked, senders } = self;
+        let Self { chat, people, blocked, gone, senders } = self;
         let is_hidden =
             matches!(people, People::Direct(_, both) if both.iter().any(|member| member.shown < member.read));
+        let [first, second] = *gone;
         let flags = [chat.pending, chat.retention.is_some(), self.group().is_some(), blocked[0], blocked[1], is_hidden];
-        out.put_u8(flags.iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(*flag)));
+        let flags = flags.into_iter().chain([first, second]);
+        out.put_u8(flags.rev().fold(0, |bits, flag| bits << 1 | u8::from(flag)));
         out.put_varint(chat.last_seq.get());
         out.put_varint(chat.created_ms);
         out.put_varint(chat.last_time_ms - chat.created_ms);
@@ -329,11 +345,9 @@ impl Row for ChatRow {
     fn decode(value: Bytes) -> Result<Self> {
         let mut take = Take::new(value, "chat row");
         let flags = take.take_u8()?;
-        if flags > 63 {
-            return Err(take.malformed("a flag is unknown"));
-        }
         let (is_group, blocked) = (flags & 4 == 4, [flags & 8 == 8, flags & 16 == 16]);
-        if is_group && flags & (8 | 16 | 32) != 0 {
+        let gone = [flags & 64 == 64, flags & 128 == 128];
+        if is_group && flags & (8 | 16 | 32 | 64 | 128) != 0 {
             return Err(take.malformed("a group has a flag of 1:1 chats"));
         }
         let (last_seq, created_ms) = (take.take_short_seq()?, take.take_varint()?);
@@ -371,7 +385,7 @@ impl Row for ChatRow {
             }
             senders.push(sender);
         }
-        Ok(Self { chat, people, blocked, senders })
+        Ok(Self { chat, people, blocked, gone, senders })
     }
 }
 
@@ -453,6 +467,9 @@ impl State {
                 let row = found.get_or_insert_with(|| ChatRow::new(people, time_ms));
                 if let Some(known) = row.sent_before(sender, client_seq) {
                     return known;
+                }
+                if row.gone != [false; 2] {
+                    return Outcome::Refused(Code::UnknownUser);
                 }
                 if row.is_blocked() && !planted::is(Planted::BlockIgnored) {
                     return Outcome::Refused(Code::NotAllowed);

@@ -111,6 +111,38 @@ pub enum Command {
     AppendInbox(Vec<InboxAppend>),
     /// Notes in which chats users are, in the users' partition.
     NoteChats(Vec<ChatNote>),
+    /// Ends an account, in the user's partition. What others have of it is left as an errand.
+    DeleteUser(UserId),
+    /// Frees the handle of a user that is deleted, in the handle's partition.
+    ReleaseHandle {
+        /// The handle, valid.
+        handle: String,
+        /// Whose it was.
+        user: UserId,
+    },
+    /// Takes a user that is deleted out of a chat, in the chat's partition.
+    ForgetMember {
+        /// The chat.
+        chat: ChatId,
+        /// The user.
+        user: UserId,
+        /// Now, milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// Takes chats off the list of a user that is deleted, in the user's partition.
+    ForgetChats {
+        /// The user.
+        user: UserId,
+        /// The chats, which have all forgotten it.
+        chats: Vec<ChatId>,
+    },
+    /// Nothing is left to be done about a user that is deleted.
+    EndErrand {
+        /// The user.
+        user: UserId,
+        /// The round of the errand that was carried out.
+        round: u32,
+    },
     /// Moves the watermark of a device's inbox: everything up to `position` is done with.
     TrimInbox {
         /// Whose inbox.
@@ -236,13 +268,18 @@ const MARK_READ_HIDDEN: u8 = 16;
 const BLOCK_CHAT: u8 = 17;
 const TRIM_INBOX: u8 = 18;
 const NOTE_CHATS: u8 = 19;
+const DELETE_USER: u8 = 20;
+const RELEASE_HANDLE: u8 = 21;
+const FORGET_MEMBER: u8 = 22;
 const SET_PROFILE: u8 = 23;
 const CHANGE_ROSTER: u8 = 24;
+const FORGET_CHATS: u8 = 25;
 const ADD_DEVICE: u8 = 26;
 const RENAME_DEVICE: u8 = 27;
 const REVOKE_DEVICE: u8 = 28;
 const PUT_KEYS: u8 = 29;
 const TAKE_KEYS: u8 = 30;
+const END_ERRAND: u8 = 31;
 
 impl Command {
     /// Appends the command to an entry.
@@ -263,6 +300,7 @@ impl Command {
             Self::Advance(items) => 16 + (16 + 4 + 16 + 3 * VARINT_BYTES_MAX) * items.len(),
             Self::AppendInbox(items) => 16 + 52 * items.len(),
             Self::NoteChats(notes) => 16 + 41 * notes.len(),
+            Self::ForgetChats { chats, .. } => 32 + 16 * chats.len(),
             Self::TrimInbox { chats, .. } => 64 + 16 * chats.len(),
             Self::SetLastSeen(items) => 16 + 24 * items.len(),
             Self::CreateUser { .. } | Self::AddDevice { .. } | Self::RenameDevice { .. } => 256,
@@ -276,6 +314,10 @@ impl Command {
             | Self::BlockChat { .. }
             | Self::SetRetention { .. }
             | Self::Expire { .. }
+            | Self::DeleteUser(_)
+            | Self::ReleaseHandle { .. }
+            | Self::ForgetMember { .. }
+            | Self::EndErrand { .. }
             | Self::RevokeDevice(_) => 160,
         }
     }
@@ -294,6 +336,11 @@ impl Command {
             Self::BlockChat { .. } => BLOCK_CHAT,
             Self::AppendInbox(_) => APPEND_INBOX,
             Self::NoteChats(_) => NOTE_CHATS,
+            Self::DeleteUser(_) => DELETE_USER,
+            Self::ReleaseHandle { .. } => RELEASE_HANDLE,
+            Self::ForgetMember { .. } => FORGET_MEMBER,
+            Self::ForgetChats { .. } => FORGET_CHATS,
+            Self::EndErrand { .. } => END_ERRAND,
             Self::TrimInbox { .. } => TRIM_INBOX,
             Self::SetLastSeen(_) => SET_LAST_SEEN,
             Self::SetRetention { .. } => SET_RETENTION,
@@ -417,6 +464,25 @@ impl Command {
                 out.put_bytes(name.as_bytes());
             }
             Self::RevokeDevice(device) => out.put_device(*device),
+            Self::DeleteUser(user) => out.put_user(*user),
+            Self::EndErrand { user, round } => {
+                out.put_user(*user);
+                out.put_u32(*round);
+            }
+            Self::ReleaseHandle { handle, user } => {
+                out.put_bytes(handle.as_bytes());
+                out.put_user(*user);
+            }
+            Self::ForgetMember { chat, user, time_ms } => {
+                out.put_chat(*chat);
+                out.put_user(*user);
+                out.put_u64(*time_ms);
+            }
+            Self::ForgetChats { user, chats } => {
+                out.put_user(*user);
+                out.put_u32(u32::try_from(chats.len()).expect("bounded"));
+                chats.iter().for_each(|chat| out.put_chat(*chat));
+            }
             Self::SetProfile { device, change } => {
                 out.put_device(*device);
                 change.put(out);
@@ -550,6 +616,17 @@ impl Command {
             },
             RENAME_DEVICE => Self::RenameDevice { device: take.take_device()?, name: take.take_string()? },
             REVOKE_DEVICE => Self::RevokeDevice(take.take_device()?),
+            DELETE_USER => Self::DeleteUser(take.take_user()?),
+            END_ERRAND => Self::EndErrand { user: take.take_user()?, round: take.take_u32()? },
+            RELEASE_HANDLE => Self::ReleaseHandle { handle: take.take_string()?, user: take.take_user()? },
+            FORGET_MEMBER => {
+                Self::ForgetMember { chat: take.take_chat()?, user: take.take_user()?, time_ms: take.take_u64()? }
+            }
+            FORGET_CHATS => {
+                let user = take.take_user()?;
+                let count = take.take_count(16)?;
+                Self::ForgetChats { user, chats: (0..count).map(|_| take.take_chat()).collect::<Result<_>>()? }
+            }
             SET_PROFILE => Self::SetProfile { device: take.take_device()?, change: ProfileChange::take(take)? },
             CHANGE_ROSTER => Self::ChangeRoster { device: take.take_device()?, change: RosterChange::take(take)? },
             PUT_KEYS => Self::PutKeys { device: take.take_device()?, keys: take_new_keys(take)? },

@@ -104,6 +104,11 @@ pub enum Effect {
         /// The chat.
         chat: ChatId,
     },
+    /// A user was deleted, or a chat has taken in one that is: carry out its errand.
+    UserDeleted {
+        /// Who.
+        user: UserId,
+    },
     /// A device was added or revoked: deliver to those there are, and end the session of one that is no more.
     Devices {
         /// Whose.

@@ -18,6 +18,7 @@ use futures_util::future::join;
 use super::{
     Partition, State,
     chat::{ChatRow, Pending},
+    deletion::Errand,
     device::Device,
     inbox::{Inbox, InboxChat, encode_entry, entry_key},
     keys::DeviceKeys,

@@ -8,6 +8,7 @@ use columba_wire::{ChatId, MessageSeq};
 use super::{
     Partition,
     chat::{ChatRow, Pending},
+    deletion::Errand,
     device::Device,
     inbox::{Inbox, InboxChat, encode_entry, entry_key, parse_entry_key},
     keys::DeviceKeys,

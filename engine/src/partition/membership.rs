@@ -16,6 +16,7 @@ use super::{
     codec::{Put as _, Take},
     effect::{Effect, Effects, Outcome},
     rows::{Layer, Row, RowMap, file_key},
+    user::User,
 };
 use crate::{
     env::Disk,
@@ -78,11 +79,16 @@ impl Row for UserChat {
 impl State {
     pub(super) fn apply_note_chats(&mut self, notes: &[ChatNote], effects: &mut Effects) -> Outcome {
         for ChatNote { user, chat, now } in notes.iter().copied() {
-            if !planted::is(Planted::ChatNotNoted) {
+            let exists = self.get::<User>(&user).is_some();
+            // Of a user that is deleted its errand sees to the lists: this one is for a chat that took it in since.
+            if (exists || now.is_in) && !planted::is(Planted::ChatNotNoted) {
                 let row = self.edit::<UserChat>((user, chat));
                 if row.is_none_or(|before| before.at < now.at) {
                     *row = Some(now);
                 }
+            }
+            if !exists && now.is_in {
+                self.begin_errand(user, effects);
             }
             effects.effects.push(Effect::ChatNoted { user, chat, at: now.at });
         }
@@ -102,6 +108,20 @@ impl<D: Disk> Partition<D> {
         user: UserId,
         after: Option<ChatId>,
         chats_max: usize,
+    ) -> Result<Vec<(ChatId, UserChat)>> {
+        self.noted_chats(user, after, chats_max, |row| row.is_in).await
+    }
+
+    /// The same, of all chats that the user is in or was in, those that are wanted.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn noted_chats(
+        &self,
+        user: UserId,
+        after: Option<ChatId>,
+        chats_max: usize,
+        wanted: impl Fn(&UserChat) -> bool,
     ) -> Result<Vec<(ChatId, UserChat)>> {
         let is_above = |chat: ChatId| after.is_none_or(|after| chat > after);
         let mut found = BTreeMap::new();
@@ -139,7 +159,7 @@ impl<D: Disk> Partition<D> {
             let ready = |chat: &ChatId| is_last || read_to.is_some_and(|read_to| *chat <= read_to);
             while let Some(entry) = found.first_entry().filter(|entry| ready(entry.key())) {
                 let (chat, row) = entry.remove_entry();
-                chats.extend(row.filter(|row| row.is_in).map(|row| (chat, row)));
+                chats.extend(row.filter(&wanted).map(|row| (chat, row)));
                 if chats.len() == chats_max {
                     return Ok(chats);
                 }

@@ -14,6 +14,7 @@
 //! | [`device`] | devices of a user |
 //! | [`profile`], [`roster`] | what users tell about themselves; contacts, blocks, privacy |
 //! | [`membership`] | in which chats a user is |
+//! | [`deletion`] | the end of an account |
 //! | [`keys`] | the key directory |
 //! | `rows`, `messages`, `codec`, `bits` | typed rows in layers; message runs; byte forms |
 //! | `sharded` | the hash map under all of them |
@@ -36,6 +37,7 @@ pub mod chat;
 mod codec;
 pub mod command;
 mod dedup;
+pub mod deletion;
 pub mod device;
 pub mod effect;
 mod flush;
@@ -62,6 +64,7 @@ use columba_wire::{ChatId, DeviceAddress, DeviceId, UserId};
 use self::{
     chat::{ChatRow, SendFields},
     command::Command,
+    deletion::Errand,
     device::Device,
     effect::{Effects, Outcome},
     group::ChangeFields,
@@ -178,6 +181,11 @@ impl State {
             Command::BlockChat { by, other, blocked, time_ms } => self.apply_block_chat(by, other, blocked, time_ms),
             Command::AppendInbox(items) => self.apply_append_inbox(&items, effects),
             Command::NoteChats(notes) => self.apply_note_chats(&notes, effects),
+            Command::DeleteUser(user) => self.apply_delete_user(user, effects),
+            Command::ReleaseHandle { handle, user } => self.apply_release_handle(&handle, user),
+            Command::ForgetMember { chat, user, time_ms } => self.apply_forget_member(chat, user, time_ms, effects),
+            Command::ForgetChats { user, chats } => self.apply_forget_chats(user, &chats),
+            Command::EndErrand { user, round } => self.apply_end_errand(user, round),
             Command::TrimInbox { device, position, chats } => self.apply_trim_inbox(device, position, &chats, effects),
             Command::SetLastSeen(items) => self.apply_last_seen(&items),
             Command::SetRetention { chat, retention } => self.apply_set_retention(chat, retention),
@@ -210,17 +218,21 @@ impl State {
     /// The rows that a command's apply touches, of those that are not known yet. Empty when it may be applied.
     fn missing_rows(&self, command: &Command, missing: &mut Vec<RowKey>) {
         match command {
-            Command::ClaimHandle { handle, .. } | Command::ConfirmHandle { handle, .. } => {
+            Command::ClaimHandle { handle, .. }
+            | Command::ConfirmHandle { handle, .. }
+            | Command::ReleaseHandle { handle, .. } => {
                 self.want::<Handle>(HandleKey::new(handle), RowKey::Handle, missing);
             }
             Command::CreateUser { user, .. } => {
                 self.want::<User>(*user, RowKey::User, missing);
+                self.want::<Errand>(*user, RowKey::Errand, missing);
                 let device = DeviceAddress { user: *user, device: DeviceId::FIRST };
                 self.want::<Device>(device, RowKey::Device, missing);
             }
             Command::Send { chat, .. }
             | Command::ChangeGroup { chat, .. }
             | Command::MarkRead { chat, .. }
+            | Command::ForgetMember { chat, .. }
             | Command::SetRetention { chat: Some(chat), .. } => self.want::<ChatRow>(*chat, RowKey::Chat, missing),
             Command::BlockChat { by, other, .. } => {
                 self.want::<ChatRow>(ChatId::direct(*by, *other), RowKey::Chat, missing);
@@ -239,6 +251,27 @@ impl State {
             Command::NoteChats(notes) => {
                 for note in notes {
                     self.want::<UserChat>((note.user, note.chat), RowKey::UserChat, missing);
+                    self.want::<User>(note.user, RowKey::User, missing);
+                    if let Some(None) = self.lookup::<User>(&note.user) {
+                        self.want::<Errand>(note.user, RowKey::Errand, missing);
+                    }
+                }
+            }
+            Command::DeleteUser(user) => {
+                self.want::<User>(*user, RowKey::User, missing);
+                for device in self.devices_of(*user) {
+                    let device = DeviceAddress { user: *user, device: *device };
+                    self.want::<Device>(device, RowKey::Device, missing);
+                    self.want::<Inbox>(device, RowKey::Inbox, missing);
+                }
+            }
+            Command::ForgetChats { user, chats } => {
+                self.want::<Errand>(*user, RowKey::Errand, missing);
+                let errand = self.lookup::<Errand>(user).flatten();
+                for device in errand.into_iter().flat_map(|errand| errand.devices(*user)) {
+                    for chat in chats {
+                        self.want::<InboxChat>((device, *chat), RowKey::InboxChat, missing);
+                    }
                 }
             }
             Command::AddDevice { user, .. } => {
@@ -267,6 +300,7 @@ impl State {
             }
             Command::SetLastSeen(items) => {
                 for (user, _) in items {
+                    self.want::<User>(*user, RowKey::User, missing);
                     self.want::<LastSeen>(*user, RowKey::LastSeen, missing);
                 }
             }
@@ -281,6 +315,7 @@ impl State {
             Command::PutKeys { device, .. } => self.want_keys(device.user, &[device.device], missing),
             Command::TakeKeys { user, devices } => self.want_keys(*user, devices, missing),
             Command::SetRetention { chat: None, .. } | Command::Expire { .. } => {}
+            Command::EndErrand { user, .. } => self.want::<Errand>(*user, RowKey::Errand, missing),
         }
     }
 
@@ -306,6 +341,7 @@ enum RowKey {
     Profile(UserId),
     Roster(UserId),
     UserChat((UserId, ChatId)),
+    Errand(UserId),
     DeviceKeys(DeviceAddress),
     Chat(ChatId),
     Inbox(DeviceAddress),

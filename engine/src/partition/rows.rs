@@ -12,6 +12,7 @@
 //! | 0x34 | user 16 | [`super::profile::Profile`] |
 //! | 0x35 | user 16 | [`super::roster::Roster`] |
 //! | 0x36 | user 16, chat 16 | [`super::membership::UserChat`] |
+//! | 0x37 | user 16 | [`super::deletion::Errand`] |
 //! | 0x39 | user 16, device 4 | [`super::keys::DeviceKeys`] |
 //! | 0x40 | chat 16 | [`super::chat::Chat`], with its members and senders |
 //! | 0x43 | chat 16 | [`super::chat::Pending`] |
@@ -30,6 +31,7 @@ use bytes::Bytes;
 
 use super::{
     chat::{ChatRow, Pending},
+    deletion::Errand,
     device::Device,
     inbox::{INBOX_ENTRY_KIND, Inbox, InboxChat, InboxEntries, decode_entry_row, encode_entry},
     keys::DeviceKeys,
@@ -90,6 +92,7 @@ macro_rules! each_row {
             profiles: Profile,
             rosters: Roster,
             user_chats: UserChat,
+            errands: Errand,
             device_keys: DeviceKeys,
             chats: ChatRow,
             pending: Pending,

@@ -18,6 +18,7 @@ use super::{
     PartitionStats, RowKey, State,
     chat::{Chat, ChatRow, ChatView, Members, Pending},
     command::{Command, decode_entry},
+    deletion::Errand,
     device::Device,
     effect::{Effects, StoredMessage},
     group::Role,
@@ -575,6 +576,7 @@ impl<D: Disk> Partition<D> {
             RowKey::LastSeen(key) => self.look::<LastSeen, _>(key, |_| ()).await,
             RowKey::Profile(key) => self.look::<Profile, _>(key, |_| ()).await,
             RowKey::Roster(key) => self.look::<Roster, _>(key, |_| ()).await,
+            RowKey::Errand(key) => self.look::<Errand, _>(key, |_| ()).await,
             RowKey::UserChat(key) => self.look::<UserChat, _>(key, |_| ()).await,
             RowKey::DeviceKeys(key) => self.look::<DeviceKeys, _>(key, |_| ()).await,
             RowKey::Chat(key) => self.look::<ChatRow, _>(key, |_| ()).await,
@@ -583,7 +585,7 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    async fn load<R: Row>(&self, key: R::Key) -> Result<Option<R>> {
+    pub(super) async fn load<R: Row>(&self, key: R::Key) -> Result<Option<R>> {
         self.look::<R, _>(key, |row| row.cloned()).await
     }
 

@@ -14,6 +14,7 @@ use columba_wire::{Code, DeviceAddress, DeviceId, UserId};
 use super::{
     State,
     codec::{Put as _, Take},
+    deletion::Errand,
     device::Device,
     effect::Outcome,
     rows::{Layer, Row, RowMap},
@@ -202,6 +203,10 @@ impl State {
     }
 
     pub(super) fn apply_create_user(&mut self, user: UserId, handle: String, first: Device) -> Outcome {
+        if self.get::<Errand>(&user).is_some() {
+            // It was deleted, and its handle is about to be free: whoever registers then is another user.
+            return Outcome::Refused(Code::Unavailable);
+        }
         let row = self.edit::<User>(user);
         if row.is_none() {
             let created_ms = first.created_ms;
@@ -224,6 +229,9 @@ impl State {
 
     pub(super) fn apply_last_seen(&mut self, items: &[(UserId, u64)]) -> Outcome {
         for (user, time_ms) in items {
+            if self.get::<User>(user).is_none() {
+                continue;
+            }
             let row = self.edit::<LastSeen>(*user);
             let before = row.map_or(0, |row| row.time_ms);
             *row = Some(LastSeen { time_ms: before.max(*time_ms) });

@@ -6,12 +6,13 @@ use columba_wire::{
     framing::encode_framed,
     v1::{
         Account, Ack, ApproveLink, Audience, BeginLink, Bye, Challenge, ChannelBinding, Chat, ChatEntry, ChatMember,
-        Chats, ClientFrame, Contacts, CreateGroup, Deliver, Device, DeviceAdded, Devices, Done, Error, FindUser,
-        GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts, GetUser,
-        Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo, Linked,
-        Login, Ping, Pong, PreKey, Presence, Privacy, Profile, PutKeys, Read, Receipt, Receipts, Register, Registered,
-        Registration, RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SetBlocked, SetContacts, SetPrivacy,
-        SetProfile, SubscribePresence, Synced, User, UserFound, Welcome, client_frame, group_change, server_frame,
+        Chats, ClientFrame, Contacts, CreateGroup, DeleteAccount, Deliver, Device, DeviceAdded, Devices, Done, Error,
+        FindUser, GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts,
+        GetUser, Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo,
+        Linked, Login, Ping, Pong, PreKey, Presence, Privacy, Profile, PutKeys, Read, Receipt, Receipts, Register,
+        Registered, Registration, RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SetBlocked, SetContacts,
+        SetPrivacy, SetProfile, SubscribePresence, Synced, User, UserFound, Welcome, client_frame, group_change,
+        server_frame,
     },
 };
 
@@ -103,6 +104,7 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::SetContacts(SetContacts { add: vec![OTHER], remove: vec![OTHER] }),
         Kind::SetBlocked(SetBlocked { user_id: OTHER, blocked: true }),
         Kind::GetContacts(GetContacts {}),
+        Kind::DeleteAccount(DeleteAccount { handle: "ada".to_owned() }),
         Kind::GetChats(GetChats { after_chat_id: OTHER, limit: 10 }),
         Kind::SetProfile(SetProfile {
             name: Some(Bytes::from_static(b"Ada")),

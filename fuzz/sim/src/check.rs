@@ -12,11 +12,13 @@
 //! | [`groups::reads_are_kept`] | what is read stays read |
 //! | [`blocks::who_is_blocked_sends_nothing`] | nothing new is stored between two users while there is a block |
 //! | [`blocks::only_who_is_blocked_is_refused`] | without one nothing is refused |
+//! | [`deletion::only_who_is_gone_is_unknown`], [`deletion::only_who_asked_is_gone`] | an account ends when its user wants it |
 //! | [`listed::Listed`] | the chats noted with a user are those that it is in |
 //! | [`settled::Settled`] | what all devices of a user have is known to be had by all |
 //! | [`clients_saw_nothing_odd`] | no answer contradicted an earlier one |
 
 pub mod blocks;
+pub mod deletion;
 pub mod groups;
 pub mod listed;
 pub mod settled;
@@ -40,6 +42,7 @@ pub fn all(clients: &[Client]) -> Vec<String> {
     broken.extend(groups::reads_are_kept(clients));
     broken.extend(blocks::who_is_blocked_sends_nothing(clients));
     broken.extend(blocks::only_who_is_blocked_is_refused(clients));
+    broken.extend(deletion::only_who_is_gone_is_unknown(clients));
     broken
 }
 
@@ -54,6 +57,9 @@ fn number_of(body: &[u8]) -> Option<u64> {
 
 /// Whether the node owes a message to a device: one that was linked is owed what was written after that.
 fn is_owed(client: &Client, body: &[u8]) -> bool {
+    if client.deletion.asked {
+        return false;
+    }
     let Some(link) = &client.link else {
         return true;
     };

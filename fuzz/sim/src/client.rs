@@ -6,6 +6,7 @@
 //! registering.
 
 mod blocks;
+mod deletion;
 mod groups;
 mod keys;
 
@@ -25,6 +26,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use self::groups::What;
 pub use self::{
     blocks::{Block, Blocks, Refused},
+    deletion::Deletion,
     groups::Groups,
     keys::Keys,
 };
@@ -103,6 +105,8 @@ pub struct Client {
     pub groups: Groups,
     /// Whom it blocks, and what others' blocks have refused.
     pub blocks: Blocks,
+    /// The end of its account, and of others'.
+    pub deletion: Deletion,
     /// How many messages there are: its clock.
     pub now: u64,
 }
@@ -162,6 +166,7 @@ impl Client {
             keys: Keys::default(),
             groups: Groups::default(),
             blocks: Blocks::default(),
+            deletion: Deletion::default(),
             now: 0,
             link: None,
             revoked_others: Vec::new(),
@@ -173,9 +178,10 @@ impl Client {
         Self { link: Some(Link::default()), ..Self::new(handle, rng) }
     }
 
-    /// Whether the node owes it something: not if it was revoked, or never linked.
+    /// Whether the node owes it something: not if it was revoked, has asked for its account's end, or never linked.
     pub fn is_owed(&self) -> bool {
-        self.link.as_ref().is_none_or(|link| self.address.is_some() && !link.revoked)
+        let is_there = |link: &Link| self.address.is_some() && !link.revoked;
+        !self.deletion.asked && self.link.as_ref().is_none_or(is_there)
     }
 
     /// Whether it has a connection.
@@ -375,6 +381,9 @@ impl Client {
                     self.broken.push(format!("{}: let in, and was revoked", self.handle));
                 }
                 self.stage = Stage::Open;
+                if self.deletion.asked {
+                    self.delete_account();
+                }
                 self.send_unsent();
                 self.ask_block();
             }
@@ -390,6 +399,7 @@ impl Client {
             Kind::Done(_) if request_id >= groups::READ => self.handle_read_done(request_id),
             Kind::Receipts(receipts) => self.handle_receipts(&receipts),
             Kind::Done(_) if request_id == blocks::BLOCK => self.handle_block_done(),
+            Kind::Done(_) if request_id == deletion::DELETE => self.deletion.confirmed = true,
             Kind::Done(_) => {
                 let revoked = request_id.checked_sub(REVOKE).and_then(|device| u32::try_from(device).ok());
                 self.revoked_others.extend(revoked);
@@ -412,6 +422,7 @@ impl Client {
 
     fn handle_revoked(&mut self) {
         match &mut self.link {
+            _ if self.deletion.asked => self.deletion.confirmed = true,
             Some(link) if link.revoke_asked => link.revoked = true,
             _ => self.broken.push(format!("{}: revoked, and nobody asked for that", self.handle)),
         }
@@ -525,10 +536,18 @@ impl Client {
             return self.handle_upload_refused(code);
         }
         if request_id == blocks::BLOCK && self.stage == Stage::Open {
-            if !code.is_retryable() {
+            if code == Code::UnknownUser {
+                self.blocks.drop_pending();
+            } else if !code.is_retryable() {
                 self.broken.push(format!("{}: a block was refused: {code}", self.handle));
             }
             return self.blocks.forget_asked();
+        }
+        if request_id == deletion::DELETE && self.stage == Stage::Open {
+            if !code.is_retryable() && code != Code::UnknownUser {
+                self.broken.push(format!("{}: the account was not ended: {code}", self.handle));
+            }
+            return;
         }
         if request_id >= groups::READ {
             // Of a group that the user is not in any more; or it was not done, and nobody relies on it.
@@ -543,6 +562,13 @@ impl Client {
             if is_of_group && REFUSALS.contains(&code) {
                 let refused = self.unanswered.remove(at.unwrap_or_default()).expect("it was just found");
                 self.groups.refused.push(refused.what.body());
+                return self.send_unsent();
+            }
+            if let (Some(at), Code::UnknownUser) = (at, code) {
+                let refused = self.unanswered.remove(at).expect("it was just found");
+                if let What::ToUser(to, body) = refused.what {
+                    self.deletion.refused.push((to, body));
+                }
                 return self.send_unsent();
             }
             if let (Some(at), Code::NotAllowed) = (at, code) {
@@ -572,7 +598,7 @@ impl Client {
     }
 
     fn may_be_revoked(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.revoke_asked)
+        self.deletion.asked || self.link.as_ref().is_some_and(|link| link.revoke_asked)
     }
 
     /// Tries what was refused once more.

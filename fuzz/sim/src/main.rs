@@ -92,7 +92,7 @@ fn crash_points() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 13] {
+fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 14] {
     [
         ("crashes", sum.crashes),
         ("failed writes and syncs", sum.failures),
@@ -101,6 +101,7 @@ fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 13] {
         ("refusals for lack of space", sum.no_space),
         ("inbox entries", sum.inbox_entries),
         ("chats that all devices of a member are known to have", sum.settled),
+        ("accounts that were ended", sum.deleted),
         ("changes of groups received", sum.group_changes),
         ("sends that a block refused", sum.blocked),
         ("recognised retries", sum.duplicates),
@@ -120,6 +121,7 @@ fn add(sum: &mut run::Coverage, one: &run::Coverage) {
     sum.no_space += one.no_space;
     sum.inbox_entries += one.inbox_entries;
     sum.settled += one.settled;
+    sum.deleted += one.deleted;
     sum.group_changes += one.group_changes;
     sum.blocked += one.blocked;
     sum.duplicates += one.duplicates;

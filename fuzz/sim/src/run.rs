@@ -53,6 +53,8 @@ pub struct Coverage {
     pub blocked: u64,
     /// Chats whose messages are known to be had by all devices of a member.
     pub settled: u64,
+    /// Accounts that were ended.
+    pub deleted: u64,
     /// Changes of groups that clients received.
     pub group_changes: u64,
     /// What the disk did.
@@ -79,6 +81,7 @@ const LIVENESS: Duration = Duration::from_secs(120);
 const KEYS: u64 = 0x6b65_7973;
 const GROUPS: u64 = 0x6772_6f75_7073;
 const BLOCKS: u64 = 0x626c_6f63_6b73;
+const DELETIONS: u64 = 0x6465_6c65_7465;
 /// Groups in one simulation.
 const GROUPS_MAX: usize = 4;
 
@@ -94,6 +97,9 @@ struct Simulation {
     /// The same for blocks.
     blocks_rng: Rng,
     has_blocks: bool,
+    /// The same for ends of accounts.
+    deletions_rng: Rng,
+    has_deletions: bool,
     clock: ManualClock,
     layout: Layout,
     clients: Vec<Client>,
@@ -132,6 +138,8 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
         has_groups: seed / 4 % 2 == 1,
         blocks_rng: Rng::from_seed(!seed ^ BLOCKS),
         has_blocks: seed / 16 % 2 == 1,
+        deletions_rng: Rng::from_seed(!seed ^ DELETIONS),
+        has_deletions: seed / 32 % 2 == 1,
         clock: World::new_clock(),
         layout,
         clients,
@@ -293,6 +301,7 @@ impl Simulation {
         self.keys();
         self.groups();
         self.blocks();
+        self.deletions();
         world.run()?;
         self.drain(world)?;
         self.note_devices();
@@ -423,6 +432,19 @@ impl Simulation {
         {
             self.say(&format!("{} blocks or unblocks {}", self.clients[who].handle, self.clients[of].handle));
             self.clients[who].change_block(other);
+        }
+    }
+
+    /// Somebody ends its account: one with a single device, and two stay.
+    fn deletions(&mut self) {
+        if !self.has_deletions || !self.deletions_rng.one_in(60) {
+            return;
+        }
+        let who = usize::try_from(self.deletions_rng.below(self.clients.len() as u64)).expect("an index");
+        let stay = self.clients.iter().filter(|client| client.link.is_none() && !client.deletion.asked).count();
+        if who > 0 && (stay > 2 || self.clients[who].deletion.asked) {
+            self.clients[who].delete_account();
+            self.say(&format!("{} ends its account: {}", self.clients[who].handle, self.clients[who].deletion.asked));
         }
     }
 
@@ -570,7 +592,17 @@ impl Simulation {
                 }
             }
         }
-        let mut listed = check::listed::Listed::of(&self.clients);
+        let exist: BTreeSet<_> = devices.keys().copied().collect();
+        broken.extend(check::deletion::only_who_asked_is_gone(&self.clients, &exist));
+        let gone = check::deletion::gone(&self.clients, &exist);
+        self.coverage.deleted += gone.len() as u64;
+        for partition in partitions.clone() {
+            match world.run_with(async move { partition.errands().await }) {
+                Ok(Ok(errands)) if errands.is_empty() => {}
+                other => broken.push(format!("errands are left: {other:?}")),
+            }
+        }
+        let mut listed = check::listed::Listed::of(&self.clients, gone);
         for partition in partitions.clone() {
             match world.run_with(async move { listed.take(&partition).await }) {
                 Ok(Ok(taken)) => listed = taken,

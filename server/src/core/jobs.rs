@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`admission`] | sends that must be looked at first |
 //! | [`people`], [`keys`] | accounts, rosters, and the key directory |
+//! | [`deletion`] | the end of an account |
 //!
 //! Invariants
 //! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts
@@ -13,6 +14,7 @@
 //! - A job that is dropped (the node stops) leaves nothing half done: every step is a command, or a read.
 
 mod admission;
+mod deletion;
 mod devices;
 mod keys;
 mod people;
@@ -109,6 +111,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Job::BeginLink(session, request_id, device) => self.begin_link(session, request_id, device).await,
             Job::ApproveLink(session, request_id, approval) => self.approve_link(session, request_id, approval).await,
             Job::Subscribe(session, request_id, users) => self.subscribe(session, request_id, users).await,
+            Job::Errand(user) => self.errand(user).await,
+            Job::ResumeErrands => self.resume_errands().await,
             Job::TellAccount(by) => self.tell_account(by).await,
             Job::TellPresence(user, sessions) => self.tell_presence(user, sessions).await,
         }
@@ -230,7 +234,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
         self.caught_up().await;
         let partition = self.owned(|core| core.state.borrow().router.user(user));
         let devices = match partition.user(user).await {
-            Ok(row) => row.map(|row| row.devices),
+            // One that is deleted has none: what comes for it goes to nobody.
+            Ok(row) => Some(row.map_or_else(Vec::new, |row| row.devices)),
             Err(error) => {
                 self.code_of(&error);
                 None
@@ -476,6 +481,14 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Ask::ConfirmHandle(Registration { handle, user, .. }) => {
                 let id = self.state.borrow().router.handle(&handle);
                 to_done(&self.propose(id, Command::ConfirmHandle { handle, user }).await?)
+            }
+            Ask::ReleaseHandle { handle, user } => {
+                let id = self.state.borrow().router.handle(&handle);
+                to_done(&self.propose(id, Command::ReleaseHandle { handle, user }).await?)
+            }
+            Ask::ForgetMember { chat, user } => {
+                let id = self.state.borrow().router.chat(chat);
+                to_done(&self.propose(id, Command::ForgetMember { chat, user, time_ms }).await?)
             }
             Ask::Subscribe { user, session, watcher } => self.answer_subscribe(user, session, watcher).await,
             Ask::FindHandle(handle) => {

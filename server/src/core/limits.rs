@@ -56,3 +56,7 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub const SCRUB_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 /// Each file is verified at most once in this time.
 pub const SCRUB_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Chats from which a deleted user is taken out at a time.
+pub const ERRAND_CHATS_MAX: usize = 16;
+/// How often that is tried again where it failed.
+pub const ERRAND_RETRY_EVERY: Duration = Duration::from_secs(5);

@@ -205,6 +205,13 @@ pub enum Ask {
     CreateUser(Registration),
     /// Third step.
     ConfirmHandle(Registration),
+    /// The handle of a user that is deleted is free.
+    ReleaseHandle {
+        /// The handle.
+        handle: String,
+        /// Whose it was.
+        user: UserId,
+    },
     /// Who has this handle?
     FindHandle(String),
     /// A session wants to know whether the user is online: now, and from now on.
@@ -264,6 +271,13 @@ pub enum Ask {
         seq: MessageSeq,
         /// Whether the others are not to know: what the reader's roster says.
         hidden: bool,
+    },
+    /// A user that is deleted is out of the chat.
+    ForgetMember {
+        /// The chat.
+        chat: ChatId,
+        /// The user.
+        user: UserId,
     },
     /// Stop what two users send each other, or let it go on.
     BlockChat {

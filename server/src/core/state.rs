@@ -37,7 +37,7 @@ use super::{
     CoreOptions, TIMEOUT_MAX,
     host::Proposals,
     key_limits::KeyLimits,
-    limits::{LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX},
+    limits::{ERRAND_RETRY_EVERY, LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX},
     links::{Links, NewDevice},
     message::{Answer, Ask, CoreMessage, Registration, SendContent, SendRequest, SessionId, SessionRef, Ticket},
     router::Router,
@@ -89,6 +89,10 @@ pub(crate) enum Job {
     BeginLink(SessionId, u64, NewDevice),
     /// Approve a link, and reply.
     ApproveLink(SessionId, u64, Approval),
+    /// Carry out what is to be done about a user that is deleted.
+    Errand(UserId),
+    /// Find what earlier runs have left of that.
+    ResumeErrands,
     /// Tell a user's devices that this one has changed the account.
     TellAccount(DeviceAddress),
     /// Tell sessions a user's presence, of which they may see more or less than before.
@@ -161,6 +165,11 @@ pub(crate) struct CoreState<D: Disk> {
     /// Partitions to look at: whether they keep messages as they should, and what has expired.
     retention_due: BTreeSet<PartitionId>,
     retention: Retention,
+    /// Users whose errands are under way; whether one is to be begun anew.
+    errands: BTreeMap<UserId, bool>,
+    /// Errands that failed, and when they are tried again.
+    failed_errands: BTreeSet<UserId>,
+    next_errands: Instant,
     next_tick: Instant,
     pub(crate) room: u64,
     /// Memtables have reached their bound.
@@ -230,6 +239,9 @@ impl<D: Disk> CoreState<D> {
             next_retention: now,
             retention_due: BTreeSet::new(),
             retention: options.retention,
+            errands: BTreeMap::new(),
+            failed_errands: BTreeSet::new(),
+            next_errands: now + ERRAND_RETRY_EVERY,
             next_tick: now + TIMEOUT_MAX,
             room: u64::MAX,
             memory_is_full: false,
@@ -268,6 +280,7 @@ impl<D: Disk> CoreState<D> {
         if self.has_caught_up() {
             self.catch_up_wakers.drain(..).for_each(Waker::wake);
             self.jobs.extend(self.fanout.behind().into_iter().map(Job::Pump));
+            self.jobs.push_back(Job::ResumeErrands);
             // Before anything that clients ask is applied by what held until now.
             self.propose_retention();
         }

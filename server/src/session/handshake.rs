@@ -111,6 +111,7 @@ impl Handshake {
             | Request::SetBlocked(_)
             | Request::GetContacts(_)
             | Request::GetChats(_)
+            | Request::DeleteAccount(_)
             | Request::PutKeys(_)
             | Request::GetKeys(_) => Step::Fail(Code::Unexpected, "log in first"),
         }

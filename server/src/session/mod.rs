@@ -270,6 +270,7 @@ impl Session {
             Request::SetBlocked(set) => self.ask(request_id, people::set_blocked(me, &set)?, out),
             Request::GetContacts(v1::GetContacts {}) => self.ask(request_id, people::get_contacts(me), out),
             Request::GetChats(get) => self.ask(request_id, people::get_chats(me, &get)?, out),
+            Request::DeleteAccount(delete) => self.ask(request_id, people::delete_account(me, delete)?, out),
             Request::PutKeys(put) => self.ask(request_id, keys::put_keys(me, &put)?, out),
             Request::GetKeys(get) => self.ask(request_id, keys::get_keys(me, &get, self.limited)?, out),
             Request::Ping(v1::Ping {}) => {

@@ -62,3 +62,10 @@ pub(super) fn get_chats(me: DeviceAddress, request: &v1::GetChats) -> Result<Ask
     let after = if request.after_chat_id.is_empty() { None } else { Some(parse_chat(&request.after_chat_id)?) };
     Ok(Ask::People(me.user, PeopleAsk::Chats { after, limit: request.limit }))
 }
+
+pub(super) fn delete_account(me: DeviceAddress, request: v1::DeleteAccount) -> Result<Ask, Code> {
+    if !columba_wire::ids::handle_is_valid(&request.handle) {
+        return Err(Code::InvalidArgument);
+    }
+    Ok(Ask::People(me.user, PeopleAsk::Delete(request.handle)))
+}

@@ -51,13 +51,14 @@ const fn name(request: &Request) -> &'static str {
         Request::SetBlocked(_) => "SetBlocked",
         Request::GetContacts(_) => "GetContacts",
         Request::GetChats(_) => "GetChats",
+        Request::DeleteAccount(_) => "DeleteAccount",
         Request::PutKeys(_) => "PutKeys",
         Request::GetKeys(_) => "GetKeys",
     }
 }
 
 /// Kinds of requests that there are.
-const REQUESTS: usize = 29;
+const REQUESTS: usize = 30;
 
 /// Every request as the owner, an admin, a member, a stranger and somebody whom the owner has blocked are answered.
 const TABLE: &str = "
@@ -94,6 +95,7 @@ GetUser, nobody              UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER   
 GetAccount                   own               own               own               own               own
 GetContacts                  ok                ok                ok                ok                ok
 GetChats                     ok                ok                ok                ok                ok
+DeleteAccount, not by name   INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT
 SetProfile                   ok                ok                ok                ok                ok
 SetPrivacy                   ok                ok                ok                ok                ok
 SetContacts                  ok                ok                ok                ok                ok
@@ -176,6 +178,10 @@ impl World {
             ("GetAccount", Request::GetAccount(v1::GetAccount {})),
             ("GetContacts", Request::GetContacts(v1::GetContacts {})),
             ("GetChats", Request::GetChats(v1::GetChats { after_chat_id: Bytes::new(), limit: 10 })),
+            (
+                "DeleteAccount, not by name",
+                Request::DeleteAccount(v1::DeleteAccount { handle: "nobody-here".to_owned() }),
+            ),
             ("SetProfile", Request::SetProfile(v1::SetProfile::default())),
             ("SetPrivacy", Request::SetPrivacy(v1::SetPrivacy::default())),
             ("SetContacts", Request::SetContacts(v1::SetContacts::default())),

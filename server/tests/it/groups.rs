@@ -31,7 +31,7 @@ impl Member {
         Self { raw, is, last_client_seq: 0 }
     }
 
-    async fn come_back(&mut self, node: &Node) {
+    pub(crate) async fn come_back(&mut self, node: &Node) {
         self.raw = Raw::login(node, Over::Tls, &self.is).await;
     }
 

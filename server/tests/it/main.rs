@@ -8,7 +8,7 @@
 //! | [`pair`] | two people who chat undisturbed while something else happens to their node |
 //! | `kill`, `restart`, `full_disk`, `shutdown` | what was promised survives |
 //! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: its sender loses the connection, and nobody else anything |
-//! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups`, `chats`, `storm` | what a client may rely on |
+//! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups`, `chats`, `deletion`, `storm` | what a client may rely on |
 //! | `pages`, `config`, `disk`, `space` | what an operator may rely on |
 //!
 //! Nothing here waits for a fixed time where there is something to look at; every wait has an end; a failed test shows
@@ -27,6 +27,7 @@ mod catch_up;
 mod chats;
 mod config;
 mod crowd;
+mod deletion;
 mod devices;
 mod disk;
 mod frames;

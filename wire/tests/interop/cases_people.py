@@ -1,10 +1,11 @@
 """Finding users, profiles and presence: PROTOCOL.md, section 10."""
 
+import asyncio
 import time
 
 import protocol as p
-from client import Session
-from harness import case, refused
+from client import PATIENCE, Closed, Session, WireError
+from harness import case, ended, refused
 
 
 @case()
@@ -119,3 +120,29 @@ async def contacts_and_privacy(world):
     for who, read in ((alice, sent.seq), (bob, 0)):
         answer = await who.request(p.GetReceipts(chat_id=sent.chat_id), "receipts")
         assert {member.read_seq for member in answer.members if member.user_id == alice_id} == {read}, answer
+
+
+@case()
+async def an_account_is_deleted(world):
+    alice, bob = await world.alice_and_bob()
+    alice_id, handle = alice.device.user_id, alice.device.handle
+    await alice.send(bob.device.user_id, b"good bye")
+    assert (await bob.receive()).body == b"good bye"
+    await refused("INVALID_ARGUMENT", alice.request(p.DeleteAccount(handle="nobody-here"), "done"))
+    try:
+        await alice.request(p.DeleteAccount(handle=handle), "done")
+    except Closed:
+        pass
+    await ended("REVOKED", alice)
+    await refused("UNAUTHENTICATED", world.login(alice.device))
+    await refused("UNKNOWN_USER", bob.request(p.GetUser(user_id=alice_id), "user"))
+    # The rest follows within moments.
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await bob.send(alice_id, b"are you there?")
+            except WireError as error:
+                if error.code == p.CODES["UNKNOWN_USER"]:
+                    break
+                assert error.code == p.CODES["UNAVAILABLE"], error
+            await asyncio.sleep(0.05)

@@ -51,6 +51,7 @@ GetLink, RenameDevice, RevokeDevice = device_pb2.GetLink, device_pb2.RenameDevic
 GetAccount, GetUser, SetProfile = people_pb2.GetAccount, people_pb2.GetUser, people_pb2.SetProfile
 GetContacts, SetContacts = people_pb2.GetContacts, people_pb2.SetContacts
 SetBlocked, SetPrivacy = people_pb2.SetBlocked, people_pb2.SetPrivacy
+DeleteAccount = people_pb2.DeleteAccount
 AUDIENCE_CONTACTS, AUDIENCE_NOBODY = people_pb2.AUDIENCE_CONTACTS, people_pb2.AUDIENCE_NOBODY
 GetKeys, PreKey, PutKeys = keys_pb2.GetKeys, keys_pb2.PreKey, keys_pb2.PutKeys
 SubscribePresence = presence_pb2.SubscribePresence

@@ -71,6 +71,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     );
     let set_contacts =
         (vec(id(), 0..4), vec(id(), 0..4)).prop_map(|(add, remove)| Kind::SetContacts(v1::SetContacts { add, remove }));
+    let delete_account = ".{0,40}".prop_map(|handle| Kind::DeleteAccount(v1::DeleteAccount { handle }));
     let get_chats =
         (id(), any::<u32>()).prop_map(|(after_chat_id, limit)| Kind::GetChats(v1::GetChats { after_chat_id, limit }));
     let set_blocked =
@@ -86,6 +87,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         set_contacts,
         set_blocked,
         get_chats,
+        delete_account,
         Just(Kind::GetContacts(v1::GetContacts {})),
         Just(Kind::GetDevices(v1::GetDevices {})),
         change,

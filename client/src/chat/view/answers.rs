@@ -30,6 +30,11 @@ impl View {
                 self.unknown_chats = chats.into_iter().filter(|chat| !direct.contains(chat)).collect();
             }
             Answer::OwnChats(infos) => infos.into_iter().for_each(|info| self.handle_chat(Ok(info))),
+            Answer::AccountDeleted(Ok(())) => self.notice("this account is deleted".to_owned()),
+            Answer::AccountDeleted(Err(error)) => {
+                self.deletes = false;
+                self.trouble(format!("the account was not deleted: {}", reason(&error)));
+            }
             Answer::Unsent(messages) => {
                 messages.into_iter().for_each(|message| self.handle_unsent(message));
                 if let Some(first) = self.first_peer.take() {

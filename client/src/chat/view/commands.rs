@@ -44,6 +44,10 @@ impl View {
             Command::Link { code, approves } => self.link(code, approves),
             Command::Rename { number, name } => self.ask(Ask::Rename { number, name }),
             Command::Revoke(number) => self.ask(Ask::Revoke { number }),
+            Command::DeleteAccount(handle) => {
+                self.deletes = true;
+                self.ask(Ask::DeleteAccount { handle });
+            }
             Command::Whois(handle) => self.whois(handle),
             Command::Profile(change) => self.set_profile(change),
             Command::Members => self.show_members(),

@@ -41,6 +41,8 @@ impl View {
             Event::Presence(presence) => self.handle_presence(presence),
             Event::Linked(account) => self.handle_linked(account),
             Event::LinkFailed { reason } => self.handle_link_failed(&reason),
+            // The answer tells it.
+            Event::Revoked if self.deletes => {}
             Event::Revoked => self.trouble("this device was revoked from another one".to_owned()),
             Event::AccountChanged(account) => self.handle_account_changed(&account),
             // There is no encryption here that needs them.

@@ -83,6 +83,7 @@ pub(super) enum Ask {
     Names,
     Chats,
     OwnChats,
+    DeleteAccount { handle: String },
     Unsent,
     Certificate,
     Queue { to: Recipient, text: String },
@@ -115,6 +116,7 @@ impl Ask {
             }
             Self::Register { .. }
             | Self::OwnChats
+            | Self::DeleteAccount { .. }
             | Self::Find { .. }
             | Self::History { .. }
             | Self::Receipts { .. }
@@ -150,6 +152,7 @@ pub(super) enum Answer {
     Names(BTreeMap<UserId, String>),
     Chats(Vec<ChatId>),
     OwnChats(Vec<ChatInfo>),
+    AccountDeleted(Result<()>),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
     Queued { to: Recipient, text: String, result: Result<ClientSeq> },
@@ -248,6 +251,8 @@ pub(super) struct View {
     unknown_chats: Vec<ChatId>,
     /// Strangers whom the user was told how to name, or whose handle was asked for.
     hinted: BTreeSet<UserId>,
+    /// Whether the account is to be deleted.
+    deletes: bool,
     leaving: Option<Leaving>,
     ended: Option<Error>,
     outputs: VecDeque<Output>,
@@ -274,6 +279,7 @@ impl View {
             reading: BTreeMap::new(),
             unknown_chats: Vec::new(),
             hinted: BTreeSet::new(),
+            deletes: false,
             leaving: None,
             ended: None,
             outputs: VecDeque::new(),

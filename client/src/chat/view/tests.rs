@@ -573,6 +573,21 @@ fn devices_are_listed_named_and_revoked() {
 }
 
 #[test]
+fn an_account_is_deleted_by_its_name() {
+    let mut ada = Try::with_bob();
+    ada.typed("/delete-account bob");
+    ada.answer(Answer::AccountDeleted(Err(refused(Code::InvalidArgument))));
+    let asked = |handle: &str| format!("-> DeleteAccount {{ handle: {handle:?} }}");
+    assert_eq!(ada.said(), [asked("bob"), "! the account was not deleted: refused: INVALID_ARGUMENT".to_owned()]);
+    ada.typed("/delete-account ada");
+    ada.event(Event::Revoked);
+    ada.answer(Answer::AccountDeleted(Ok(())));
+    assert_eq!(ada.said(), [asked("ada"), "* this account is deleted".to_owned()]);
+    ada.typed("/delete-account");
+    assert_eq!(ada.said(), ["! /delete-account needs one handle, as in: /delete-account bob"]);
+}
+
+#[test]
 fn what_people_tell_about_themselves_is_shown_with_care() {
     let mut ada = Try::with_bob();
     ada.typed("/whois carol");

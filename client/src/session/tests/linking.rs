@@ -117,6 +117,25 @@ fn a_revoked_device_does_not_come_back() {
 }
 
 #[test]
+fn an_account_that_is_deleted_ends_with_the_answer_to_that() {
+    for code in [Code::Revoked, Code::Unavailable] {
+        let mut ada = Try::open();
+        let (deletion, other) = (ada.token(), ada.token());
+        ada.session.handle_request(ada.now, Token(deletion), Kind::DeleteAccount(v1::DeleteAccount::default()));
+        ada.session.handle_request(ada.now, Token(other), Kind::GetDevices(v1::GetDevices {}));
+        ada.carry_out();
+        let code_number = code.number();
+        ada.server(0, server_frame::Kind::Goaway(v1::Goaway { code: code_number, ..v1::Goaway::default() }));
+        if code == Code::Revoked {
+            assert!(matches!(ada.reply(deletion), Ok(Reply::Done)));
+            assert!(matches!(ada.reply(other), Err(Error::Closed)));
+        } else {
+            assert!(ada.replies.is_empty(), "it is asked again");
+        }
+    }
+}
+
+#[test]
 fn answers_about_devices_that_are_none_end_the_connection() {
     for (kind, answer) in [
         (

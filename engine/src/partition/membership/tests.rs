@@ -48,6 +48,17 @@ proptest! {
     ) {
         let (disk, other) = (SimDisk::new(1), SimDisk::new(2));
         let (mut partition, replica) = (open(&disk), open(&other));
+        for user in [0, 1, 2].map(|user| UserId::from_bytes([user; 16])) {
+            let create = Command::CreateUser {
+                user,
+                handle: "ada".to_owned(),
+                device_key: [1; 32],
+                device_name: String::new(),
+                time_ms: 1,
+            };
+            apply(&partition, &create);
+            apply(&replica, &create);
+        }
         let mut model: BTreeMap<(UserId, ChatId), UserChat> = BTreeMap::new();
         for (notes, then) in steps {
             for ChatNote { user, chat, now } in &notes {

@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use columba_engine::{env::sim_disk::SimDisk, error::Result, partition::Partition};
+use columba_engine::{
+    env::sim_disk::SimDisk,
+    error::Result,
+    partition::{Partition, chat::Members},
+};
 use columba_wire::{ChatId, MessageSeq, UserId};
 
 use super::user_of;
@@ -18,17 +22,19 @@ type Lists = BTreeMap<UserId, BTreeMap<ChatId, MessageSeq>>;
 #[derive(Default)]
 pub struct Listed {
     chats: BTreeSet<ChatId>,
+    /// Users that do not exist: a 1:1 chat keeps its two names.
+    gone: BTreeSet<UserId>,
     by_chat: Lists,
     by_user: Lists,
 }
 
 impl Listed {
     /// The chats and users that these clients know.
-    pub fn of(clients: &[Client]) -> Self {
+    pub fn of(clients: &[Client], gone: BTreeSet<UserId>) -> Self {
         let received = clients.iter().flat_map(|client| client.received.keys().copied());
         let sent = clients.iter().flat_map(|client| client.acknowledged.iter().map(|message| message.chat));
         let users = || clients.iter().filter_map(user_of).map(|user| (user, BTreeMap::new()));
-        Self { chats: received.chain(sent).collect(), by_chat: users().collect(), by_user: users().collect() }
+        Self { chats: received.chain(sent).collect(), gone, by_chat: users().collect(), by_user: users().collect() }
     }
 
     /// Takes what one partition says.
@@ -38,7 +44,9 @@ impl Listed {
     pub async fn take(mut self, partition: &Partition<SimDisk>) -> Result<Self> {
         for chat in &self.chats {
             let Some(members) = partition.members(*chat).await? else { continue };
-            for (user, from, _) in members.ranges().filter(|(_, _, until)| *until == MessageSeq::MAX) {
+            let is_direct = matches!(members, Members::Direct(_));
+            let is_in = |user: &UserId, until| until == MessageSeq::MAX && !(is_direct && self.gone.contains(user));
+            for (user, from, _) in members.ranges().filter(|(user, _, until)| is_in(user, *until)) {
                 if let Some(chats) = self.by_chat.get_mut(&user) {
                     chats.insert(*chat, from);
                 }
@@ -47,7 +55,9 @@ impl Listed {
         for (user, chats) in &mut self.by_user {
             let mut after = None;
             loop {
-                let page = partition.chats_of(*user, after, PAGE).await?;
+                // Of who is gone no trace is left.
+                let gone = self.gone.contains(user);
+                let page = partition.noted_chats(*user, after, PAGE, |row| row.is_in || gone).await?;
                 let Some((last, _)) = page.last() else { break };
                 after = Some(*last);
                 chats.extend(page.into_iter().map(|(chat, row)| (chat, row.at)));

@@ -63,6 +63,11 @@ impl Blocks {
         self.pending().is_some()
     }
 
+    /// Whom it was to block does not exist any more.
+    pub(super) fn drop_pending(&mut self) {
+        self.all.pop_if(|last| last.since.is_none());
+    }
+
     pub(super) fn forget_asked(&mut self) {
         self.asked = false;
     }

@@ -107,6 +107,11 @@ fn a_chat_that_is_not_noted_with_its_user_is_caught() {
 }
 
 #[test]
+fn a_chat_that_takes_in_who_is_deleted_and_keeps_it_is_caught() {
+    must_be_caught(Planted::OrphanStays);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

@@ -51,6 +51,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 });
                 Ok(Answer::Reply(Kind::Contacts(contacts.await?)))
             }
+            PeopleAsk::Delete(handle) => self.delete_user(user, &handle).await,
             PeopleAsk::Chats { after, limit } => {
                 let count = usize::try_from(limit).unwrap_or(usize::MAX);
                 let partition = self.owned(|core| core.state.borrow().router.user(user));

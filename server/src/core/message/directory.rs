@@ -16,6 +16,8 @@ pub enum PeopleAsk {
     ChangeRoster(DeviceAddress, RosterChange),
     /// Whom the user knows and has blocked.
     Contacts,
+    /// The end of the account, by a user who has typed this handle.
+    Delete(String),
     /// In which chats the user is.
     Chats {
         /// Those above this one.

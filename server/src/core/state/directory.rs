@@ -1,6 +1,6 @@
 //! What follows from changes of accounts and keys, and who may take keys.
 
-use std::sync::Arc;
+use std::{collections::btree_map::Entry, sync::Arc};
 
 use columba_engine::{env::Disk, partition::roster::Roster};
 use columba_wire::{
@@ -28,6 +28,33 @@ impl<D: Disk> CoreState<D> {
     pub(super) fn handle_keys_low(&mut self, device: DeviceAddress, one_time_keys: u32) {
         if let Some(session) = self.live.session_of(device) {
             self.route_session(session, SessionMessage::Hint(Kind::KeysLow(v1::KeysLow { one_time_keys })));
+        }
+    }
+
+    /// A deleted user's errand is to be carried out: now, or once more where that is under way.
+    pub(crate) fn begin_errand(&mut self, user: UserId) {
+        match self.errands.entry(user) {
+            Entry::Occupied(mut running) => *running.get_mut() = true,
+            Entry::Vacant(idle) => {
+                idle.insert(false);
+                self.jobs.push_back(Job::Errand(user));
+            }
+        }
+    }
+
+    /// It was carried out, or is to be tried again.
+    pub(crate) fn end_errand(&mut self, user: UserId, is_done: bool) {
+        let again = self.errands.remove(&user).unwrap_or_default();
+        if !is_done {
+            self.failed_errands.insert(user);
+        } else if again {
+            self.begin_errand(user);
+        }
+    }
+
+    pub(super) fn retry_errands(&mut self) {
+        for user in core::mem::take(&mut self.failed_errands) {
+            self.begin_errand(user);
         }
     }
 

@@ -246,6 +246,9 @@ impl<D: Disk> CoreState<D> {
                 Effect::Settled { device, chat } => {
                     self.route(CoreMessage::Chat(chat, ChatMessage::Settled { user: device.user }));
                 }
+                // Those of an earlier run are found by their rows.
+                Effect::UserDeleted { user } if self.caught_up.contains(&partition) => self.begin_errand(user),
+                Effect::UserDeleted { .. } => {}
                 Effect::ChatNoted { user, chat, at } => {
                     self.with_live(|live, _now, out| live.handle_noted(user, chat, at, out));
                 }

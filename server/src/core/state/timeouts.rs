@@ -15,7 +15,7 @@ use crate::{
     core::{
         TIMEOUT_MAX,
         host::Proposals,
-        limits::RETENTION_EVERY,
+        limits::{ERRAND_RETRY_EVERY, RETENTION_EVERY},
         message::{CoreMessage, SessionId, UserMessage},
     },
     delivery::{ADVANCE_EVERY, GROUP_RECEIPT_EVERY, LARGE_ADVANCE_EVERY, LAST_SEEN_EVERY, RECEIPT_EVERY, live::Live},
@@ -42,6 +42,10 @@ impl<D: Disk> CoreState<D> {
             }
             self.propose_trims();
             self.propose_retention();
+        }
+        if now >= self.next_errands {
+            self.next_errands = now + ERRAND_RETRY_EVERY;
+            self.retry_errands();
         }
         if now >= self.next_receipts {
             self.next_receipts = now + RECEIPT_EVERY;
