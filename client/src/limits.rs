@@ -41,8 +41,12 @@ pub const QUIC_HEAD_START: Duration = Duration::from_secs(3);
 pub const TCP_HEAD_START: Duration = Duration::from_secs(3);
 /// Time for one attempt at a long-poll request: longer than the server holds it.
 pub const POLL_TIMEOUT: Duration = Duration::from_millis(POLL_HOLD_MS + 10_000);
-/// Attempts at a long-poll request, each on a new connection. Beyond: the session is given up, and a new one begun.
-pub const POLL_ATTEMPTS_MAX: u32 = 3;
+/// Attempts at a long-poll request with the same number. Beyond: the session is given up, and a new one begun.
+pub const POLL_ATTEMPTS_MAX: u32 = 6;
+/// Pause before the second attempt; each further pause is twice as long.
+pub const POLL_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// Longest pause that an answer may ask for (`Retry-After`): the server ends a session that asks for nothing for 30 s.
+pub const POLL_PAUSE_ASKED_MAX: Duration = Duration::from_secs(15);
 /// Bytes of frames of a long-poll answer that are taken: the server stops at 64 KiB, and a frame may follow.
 pub const POLL_ANSWER_BYTES_MAX: usize = 64 * 1024 + 2 * FRAME_BYTES_MAX;
 /// Time from the transport's handshake to the welcome.

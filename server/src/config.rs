@@ -177,7 +177,7 @@ pub const KEYS: &[Key] = &[
         "connections.per_address_max",
         Kind::Number,
         "64",
-        "Connections of one IPv4 address or IPv6 /64. Beyond: closed at once.",
+        "Connections of one IPv4 address or IPv6 /64, and its long-poll sessions. Beyond: closed at once.",
     ),
     key("connections.loopback_max", Kind::Number, "100000", "Connections from this machine, a proxy's for example."),
     key(

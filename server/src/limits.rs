@@ -31,8 +31,12 @@ pub const ACCEPT_BACKLOG: i32 = 4_096;
 pub const ACCEPT_PAUSE_MS: u64 = 20;
 /// Bytes of an HTTP request head. Beyond: the connection is closed.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Milliseconds for a request head, and for a kept-alive connection to send the next one.
+/// Milliseconds for a request head, from its first byte; for a connection's first one from when it was accepted.
+/// Beyond: the connection is closed.
 pub const REQUEST_HEAD_MS_MAX: u64 = 5_000;
+/// Milliseconds until the next request head begins on a connection that was answered: a client that polls, and has
+/// nothing to say for a while, is spared another handshake. Beyond: the connection is closed.
+pub const REQUEST_IDLE_MS_MAX: u64 = 60_000;
 /// Header lines of a request. Beyond: 431.
 pub const REQUEST_HEADERS_MAX: usize = 64;
 /// Bytes of the buffer a WebSocket is read into: small, because idle connections are the bulk. Longer messages grow
@@ -55,6 +59,12 @@ pub const POLL_ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub const POLL_ABSENT_MS_MAX: u64 = columba_wire::limits::OUTBOX_STALL_MS_MAX;
 /// Bytes of a long-poll body beyond one frame of the largest size: what is a little too long is told by the session.
 pub const POLL_BODY_BYTES_MORE: usize = 1024;
+/// Bytes of a body without use that are read all the same, so that its client reads the answer and meets no reset.
+/// Beyond, and where they take longer than [`CLOSE_MS_MAX`]: the connection is closed behind the answer.
+pub const POLL_DRAIN_BYTES_MAX: usize = 256 * 1024;
+/// Long-poll sessions of a core: each holds its last answer beyond what other sessions hold. Beyond:
+/// `TOO_MANY_CONNECTIONS`.
+pub const POLL_SESSIONS_MAX: usize = 16_384;
 /// Requests of a long-poll session on their way to it. One `GET` and one `POST` are due at a time, and repetitions of
 /// both. Beyond: they wait.
 pub const POLL_REQUESTS_MAX: usize = 4;

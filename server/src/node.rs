@@ -75,7 +75,7 @@ impl Node {
             admission: Admission::new(connections),
             allowed_origins: config.allowed_origins.clone(),
             metrics_to_any: config.metrics_to_any,
-            polls: Polls::default(),
+            polls: Polls::new(connections),
         });
         let (shutdown, stopping) = watch::channel(false);
         let (event_sender, events) = mpsc::channel(usize::from(CORES_MAX) * 2);

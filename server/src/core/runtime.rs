@@ -49,8 +49,14 @@ use super::{
 use crate::{
     config::{Config, DiskChoice},
     error::{Error, Result},
-    front::{self, Front, NodeShared, admission::Lobby, listen::CoreSockets, quic, tls::Tls},
-    limits::{CLOSE_MS_MAX, RING_BATCH_MAX, RING_MESSAGES, SHUTDOWN_MS_MAX},
+    front::{
+        self, Front, NodeShared,
+        admission::{Lobby, Places},
+        listen::CoreSockets,
+        quic,
+        tls::Tls,
+    },
+    limits::{CLOSE_MS_MAX, POLL_SESSIONS_MAX, RING_BATCH_MAX, RING_MESSAGES, SHUTDOWN_MS_MAX},
 };
 
 /// The core on the machine.
@@ -167,6 +173,7 @@ async fn run_core(setup: CoreSetup) -> Result<()> {
         metrics,
         tls: setup.tls,
         lobby: Lobby::new(share),
+        poll_places: Places::new(POLL_SESSIONS_MAX),
         open: Cell::new(0),
     });
     let endpoint = start_fronts(&front, setup.sockets)?;

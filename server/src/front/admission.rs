@@ -1,4 +1,4 @@
-//! Who may connect: bounds by node and by address, and by core of those who are not logged in.
+//! Who may connect: bounds by node and by address, and by core of those who are not logged in and of those who poll.
 //!
 //! Invariants
 //! - A [`Permit`] is counted until it is dropped.
@@ -93,16 +93,51 @@ impl Drop for Permit {
     }
 }
 
+/// Counts what a core has a bound of its own for.
+#[derive(Debug)]
+pub struct Places {
+    taken: Rc<Cell<usize>>,
+    max: usize,
+}
+
+impl Places {
+    /// Room for `max`.
+    pub fn new(max: usize) -> Self {
+        Self { taken: Rc::default(), max }
+    }
+
+    /// Takes a place; `None` where there is none.
+    pub fn take(&self) -> Option<Place> {
+        if self.taken.get() >= self.max {
+            return None;
+        }
+        self.taken.set(self.taken.get() + 1);
+        Some(Place { taken: Rc::clone(&self.taken) })
+    }
+}
+
+/// A place that is taken, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    taken: Rc<Cell<usize>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.set(self.taken.get() - 1);
+    }
+}
+
 /// The connections of one core that are not logged in, oldest first.
 #[derive(Debug)]
 pub struct Lobby {
-    waiting: RefCell<BTreeMap<u64, Rc<Place>>>,
+    waiting: RefCell<BTreeMap<u64, Rc<Seat>>>,
     next: Cell<u64>,
     max: usize,
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct Seat {
     is_displaced: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -120,8 +155,8 @@ impl Lobby {
         let oldest = if waiting.len() >= self.max { waiting.pop_first() } else { None };
         let number = self.next.get();
         self.next.set(number + 1);
-        let place = Rc::new(Place::default());
-        waiting.insert(number, Rc::clone(&place));
+        let seat = Rc::new(Seat::default());
+        waiting.insert(number, Rc::clone(&seat));
         drop(waiting);
         if let Some((_, oldest)) = &oldest {
             oldest.is_displaced.set(true);
@@ -129,7 +164,7 @@ impl Lobby {
                 waker.wake();
             }
         }
-        (LobbyTicket { lobby: Rc::clone(self), number, place }, oldest.is_some())
+        (LobbyTicket { lobby: Rc::clone(self), number, seat }, oldest.is_some())
     }
 
     /// Connections that are not logged in.
@@ -148,7 +183,7 @@ impl Lobby {
 pub struct LobbyTicket {
     lobby: Rc<Lobby>,
     number: u64,
-    place: Rc<Place>,
+    seat: Rc<Seat>,
 }
 
 impl LobbyTicket {
@@ -160,10 +195,10 @@ impl LobbyTicket {
     /// Resolves when the connection must make way.
     pub async fn displaced(&self) {
         poll_fn(|cx| {
-            if self.place.is_displaced.get() {
+            if self.seat.is_displaced.get() {
                 return Poll::Ready(());
             }
-            *self.place.waker.borrow_mut() = Some(cx.waker().clone());
+            *self.seat.waker.borrow_mut() = Some(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -201,6 +236,15 @@ mod tests {
         assert_eq!(admission.total(), 5);
         drop((_second, _local, _other));
         assert_eq!((admission.total(), admission.by_address().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_place_is_taken_until_it_is_given_back() {
+        let places = Places::new(2);
+        let (first, _second) = (places.take().unwrap(), places.take().unwrap());
+        assert!(places.take().is_none());
+        drop(first);
+        assert!(places.take().is_some());
     }
 
     #[test]

@@ -10,7 +10,9 @@
 //! | `/` | what this is, in a line |
 //!
 //! Invariants
-//! - A request head is at most 8 KiB, in at most 5 s; no request has a body that is read, but those that poll.
+//! - A request head is at most 8 KiB, in at most 5 s ([`super::pace`]); no request has a body that is read, but those
+//!   that poll.
+//! - Where a body is not read to its end, the connection ends behind the answer.
 //! - A page of another origin can neither open a WebSocket nor poll, unless the operator lists it.
 
 use core::{cell::Cell, time::Duration};
@@ -18,10 +20,10 @@ use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
 use bytes::Bytes;
 use columba_engine::env::{Clock, Disk};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body as _, Incoming},
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL,
         CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -30,16 +32,20 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use super::{
     Front, NodeShared,
+    pace::{Pace, Paced},
     poll::{self, POLL_PATH, Via},
     websocket::accept_key,
 };
 use crate::{
-    limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEAD_MS_MAX, REQUEST_HEADERS_MAX},
+    limits::{CLOSE_MS_MAX, POLL_DRAIN_BYTES_MAX, REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX},
     metrics,
 };
 
@@ -57,10 +63,14 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static, D: Disk, 
 ) -> Option<(S, Vec<u8>)> {
     let is_upgraded = Cell::new(false);
     let is_upgraded = &is_upgraded;
+    let pace = &Pace::new();
     let service = service_fn(move |request: Request<Incoming>| async move {
+        pace.handle_request();
         if is_below(request.uri().path(), POLL_PATH) {
             front.metrics.http_requests_total.add(1);
-            return Ok::<_, Infallible>(answer_poll(front, via, request).await);
+            let page = answer_poll(front, via, request).await;
+            pace.handle_answer();
+            return Ok::<_, Infallible>(page);
         }
         let path = request.uri().path();
         let response = answer(request.method(), path, request.headers(), via.peer.ip(), &front.shared);
@@ -69,18 +79,20 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static, D: Disk, 
         } else {
             front.metrics.http_requests_total.add(1);
         }
+        pace.handle_answer();
         Ok(response)
     });
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(REQUEST_HEAD_MS_MAX))
+        // The pace keeps the time.
+        .header_read_timeout(None)
         .max_header_size(REQUEST_HEAD_BYTES_MAX)
         .max_buf_size(REQUEST_HEAD_BYTES_MAX)
         .max_headers(REQUEST_HEADERS_MAX);
     // With the upgrade the connection is done, and gives the socket back: no task of the library stays behind.
-    let parts = builder.serve_connection(TokioIo::new(socket), service).without_shutdown().await.ok()?;
-    is_upgraded.get().then(|| (parts.io.into_inner(), parts.read_buf.into()))
+    let serving = builder.serve_connection(TokioIo::new(Paced { socket, pace }), service).without_shutdown();
+    let parts = pace.keep(serving).await?.ok()?;
+    is_upgraded.get().then(|| (parts.io.into_inner().socket, parts.read_buf.into()))
 }
 
 pub(super) type Page = Response<Full<Bytes>>;
@@ -90,17 +102,23 @@ fn is_below(path: &str, root: &str) -> bool {
 }
 
 /// Polls for pages of allowed origins alone; their browsers ask first, and want to be told.
-async fn answer_poll<D: Disk, C: Clock>(front: &Rc<Front<D, C>>, via: &Via<'_>, request: Request<Incoming>) -> Page {
-    let headers = request.headers();
-    if !origin_is_allowed(headers, &front.shared.allowed_origins) {
-        return text(StatusCode::FORBIDDEN, "this origin is not allowed (allowed_origins)\n");
-    }
-    let origin = headers.get(ORIGIN).cloned();
+async fn answer_poll<D: Disk, C: Clock>(
+    front: &Rc<Front<D, C>>,
+    via: &Via<'_>,
+    mut request: Request<Incoming>,
+) -> Page {
+    let is_allowed = origin_is_allowed(request.headers(), &front.shared.allowed_origins);
     let mut page = match *request.method() {
+        _ if !is_allowed => text(StatusCode::FORBIDDEN, "this origin is not allowed (allowed_origins)\n"),
         Method::OPTIONS => text(StatusCode::NO_CONTENT, ""),
-        _ => poll::answer(front, via, request).await,
+        _ => poll::answer(front, via, &mut request).await,
     };
-    if let Some(origin) = origin {
+    // One that took too long already gets no more time.
+    let is_late = page.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_late || !drain(request.body_mut()).await {
+        page.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(origin) = request.headers_mut().remove(ORIGIN).filter(|_| is_allowed) {
         let allowed = page.headers_mut();
         allowed.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         allowed.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
@@ -108,6 +126,26 @@ async fn answer_poll<D: Disk, C: Clock>(front: &Rc<Front<D, C>>, via: &Via<'_>, 
         allowed.insert(VARY, HeaderValue::from_static("origin"));
     }
     page
+}
+
+/// Reads what is left of a body, for a while: a client that still writes when its connection ends meets a reset, and
+/// not the answer. Returns whether all of it was read.
+async fn drain(body: &mut Incoming) -> bool {
+    let draining = async {
+        let mut left = POLL_DRAIN_BYTES_MAX;
+        while !body.is_end_stream() {
+            let Some(Ok(part)) = body.frame().await else {
+                return body.is_end_stream();
+            };
+            let bytes = part.data_ref().map_or(0, Bytes::len);
+            if bytes > left {
+                return false;
+            }
+            left -= bytes;
+        }
+        true
+    };
+    timeout(Duration::from_millis(CLOSE_MS_MAX), draining).await.unwrap_or(false)
 }
 
 fn answer(method: &Method, path: &str, headers: &HeaderMap, peer: IpAddr, shared: &NodeShared) -> Page {

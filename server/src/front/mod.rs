@@ -8,6 +8,7 @@
 //! | [`tls`] | certificate, TLS settings, what signatures are bound to |
 //! | [`admission`] | who may connect: bounds by node, address, and of those not logged in |
 //! | [`listen`] | the sockets of a node |
+//! | `pace` | how long a connection may take until its next request |
 //! | `pump` | frames between a connection and its session, the same for all transports |
 //!
 //! A connection is one task on its core. It is counted from accept to close; until it is logged in it has a place in
@@ -20,6 +21,7 @@
 pub mod admission;
 pub mod http;
 pub mod listen;
+mod pace;
 pub mod poll;
 mod pump;
 pub mod quic;
@@ -50,7 +52,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use self::{
-    admission::{Admission, Lobby, LobbyTicket, Permit},
+    admission::{Admission, Lobby, LobbyTicket, Permit, Places},
     poll::{Polls, Via},
     pump::{End, Pump},
     tls::Tls,
@@ -94,7 +96,7 @@ impl NodeShared {
             admission: Admission::new(limits),
             allowed_origins: Vec::new(),
             metrics_to_any: false,
-            polls: Polls::default(),
+            polls: Polls::new(limits),
         }
     }
 }
@@ -111,6 +113,8 @@ pub struct Front<D: Disk, C: Clock> {
     pub tls: Tls,
     /// Those of the core who are not logged in.
     pub lobby: Rc<Lobby>,
+    /// The long-poll sessions of this core.
+    pub poll_places: Places,
     /// Connections of this core.
     pub open: Cell<usize>,
 }

@@ -17,7 +17,10 @@
 //!
 //! Invariants
 //! - Who has the token has the session, and nobody can guess one.
-//! - A session is counted like a connection, and holds a place in the lobby until it is logged in.
+//! - A session is counted, by node and address within the bounds of connections but apart from them, and by core. So
+//!   somebody who polls costs two connections of an address, and one session. It has a place in the lobby until it is
+//!   logged in.
+//! - An idle connection that served a session stays open for the next request within the bounds of [`super::pace`].
 //! - A body is read only for a session that exists, within a bound and a time.
 
 mod exchange;
@@ -36,13 +39,16 @@ use std::{
 };
 
 use columba_engine::env::{Clock, Disk};
-use columba_wire::limits::{FRAME_BYTES_UNAUTHENTICATED_MAX, FRAME_MS_MAX};
+use columba_wire::{
+    Code,
+    limits::{FRAME_BYTES_UNAUTHENTICATED_MAX, FRAME_MS_MAX},
+};
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
     HeaderMap, Method, Request, StatusCode,
     body::Incoming,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+    header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -54,7 +60,7 @@ use tokio::{
 use self::link::{PollLink, PollReply, PollRequest};
 use super::{
     Front, OpenGuard,
-    admission::{LobbyTicket, Permit},
+    admission::{Admission, ConnectionLimits, LobbyTicket, Permit, Place},
     http::{Page, text},
     pump::Pump,
 };
@@ -69,8 +75,9 @@ pub const POLL_PATH: &str = "/v1/poll";
 const TOKEN_BYTES: usize = 16;
 
 /// The long-poll sessions of a node, by the hash of their token.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Polls {
+    admission: Arc<Admission>,
     sessions: Mutex<BTreeMap<[u8; 32], Arc<PollSession>>>,
 }
 
@@ -95,6 +102,11 @@ impl PollSession {
 }
 
 impl Polls {
+    /// No sessions yet; of a node and of an address there are as many as connections at most.
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self { admission: Admission::new(limits), sessions: Mutex::default() }
+    }
+
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Arc<PollSession>>> {
         self.sessions.lock().expect("no thread panics while it has the table")
     }
@@ -136,13 +148,13 @@ pub(crate) struct Via<'a> {
 pub(super) async fn answer<D: Disk, C: Clock>(
     front: &Rc<Front<D, C>>,
     via: &Via<'_>,
-    request: Request<Incoming>,
+    request: &mut Request<Incoming>,
 ) -> Page {
     let rest = request.uri().path().strip_prefix(POLL_PATH).unwrap_or_default();
-    match (request.method(), rest) {
-        (&Method::POST, "") => open(front, via),
-        (&Method::GET | &Method::POST, rest) => {
-            let Some(number) = rest.strip_prefix('/').and_then(|number| number.parse().ok()) else {
+    match (request.method(), rest.strip_prefix('/')) {
+        (&Method::POST, None) => open(front, via),
+        (&Method::GET | &Method::POST, Some(number)) => {
+            let Ok(number) = number.parse() else {
                 return text(StatusCode::BAD_REQUEST, "below /v1/poll/ is a number\n");
             };
             let Some(session) = front.shared.polls.find(request.headers(), via.binding.plain) else {
@@ -153,14 +165,21 @@ pub(super) async fn answer<D: Disk, C: Clock>(
             }
             pass_on(&session, number, request).await
         }
-        _ => text(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n"),
+        (_, None) => not_allowed("POST"),
+        (_, Some(_)) => not_allowed("GET, POST"),
     }
 }
 
+fn not_allowed(methods: &'static str) -> Page {
+    let mut page = text(StatusCode::METHOD_NOT_ALLOWED, format!("{methods} only\n"));
+    page.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    page
+}
+
 /// Hands a request to its session, and waits for the answer.
-async fn pass_on(session: &PollSession, number: u64, request: Request<Incoming>) -> Page {
+async fn pass_on(session: &PollSession, number: u64, request: &mut Request<Incoming>) -> Page {
     let body = if request.method() == Method::POST {
-        let limited = Limited::new(request.into_body(), session.frame_bytes_max() + POLL_BODY_BYTES_MORE);
+        let limited = Limited::new(request.body_mut(), session.frame_bytes_max() + POLL_BODY_BYTES_MORE);
         match timeout(Duration::from_millis(FRAME_MS_MAX), limited.collect()).await {
             Ok(Ok(body)) => Some(body.to_bytes()),
             Ok(Err(_)) => return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off\n"),
@@ -189,14 +208,17 @@ async fn pass_on(session: &PollSession, number: u64, request: Request<Incoming>)
 
 /// Begins a session.
 fn open<D: Disk, C: Clock>(front: &Rc<Front<D, C>>, via: &Via<'_>) -> Page {
-    let refuse = || text(StatusCode::SERVICE_UNAVAILABLE, "too many connections, or shutting down\n");
-    let Some(permit) = front.admit(via.peer.ip()) else {
-        return refuse();
+    let refuse = |code: Code| text(StatusCode::SERVICE_UNAVAILABLE, format!("{code}\n"));
+    let counted = front.shared.polls.admission.admit(via.peer.ip()).zip(front.poll_places.take());
+    let Some(counted) = counted else {
+        front.metrics.connections_refused_total.add(1);
+        return refuse(Code::TooManyConnections);
     };
     // What a TLS connection exports is of no use: the session's requests come over several.
     let binding = BindingOffer { exporter: None, ..via.binding };
-    let Ok(session) = front.core.connect(PeerInfo { address: via.peer, transport: Transport::Poll, binding }) else {
-        return refuse();
+    let session = match front.core.connect(PeerInfo { address: via.peer, transport: Transport::Poll, binding }) {
+        Ok(session) => session,
+        Err(code) => return refuse(code),
     };
     let mut token = [0; TOKEN_BYTES];
     getrandom::fill(&mut token).expect("the operating system has a random generator");
@@ -208,7 +230,7 @@ fn open<D: Disk, C: Clock>(front: &Rc<Front<D, C>>, via: &Via<'_>) -> Page {
     front.metrics.polls_total.add(1);
     let ticket = front.enter_lobby();
     let front = Rc::clone(front);
-    spawn_local(async move { serve(&front, key, session, PollLink::new(requests, shared), ticket, permit).await });
+    spawn_local(async move { serve(&front, key, session, PollLink::new(requests, shared), ticket, counted).await });
     let mut page = text(StatusCode::CREATED, data_encoding::HEXLOWER.encode(&token));
     page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     page
@@ -220,7 +242,7 @@ async fn serve<D: Disk, C: Clock>(
     session: SessionHandle<D, C>,
     mut link: PollLink,
     ticket: LobbyTicket,
-    _permit: Permit,
+    _counted: (Permit, Place),
 ) {
     let _open = OpenGuard::new(&front.open);
     let _entry = Entry { polls: &front.shared.polls, key };

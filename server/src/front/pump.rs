@@ -8,6 +8,7 @@
 //! Invariants
 //! - While a flush waits for the peer nothing more is taken from the session: its outbox is the queue, and bounded.
 //! - A peer that makes no progress with what was written for 30 s, or with a frame it began for 10 s, is given up.
+//! - The bound of a frame is raised before the welcome is queued: who has read it may use the new one at once.
 //! - The pump awaits nothing but the connection, the session and its own timer, and never blocks one on another.
 
 use core::{
@@ -169,6 +170,7 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
             }
             match self.session.poll_output(cx) {
                 Poll::Ready(Output::Frame(frame)) => {
+                    self.note_login();
                     let bytes = frame.encoded_len();
                     self.outstanding += bytes;
                     self.metrics.frames_out_total.add(1);
@@ -236,13 +238,18 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
         Ok(true)
     }
 
-    /// What only time ends: a frame that does not become whole, a peer that does not read.
-    fn watch(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// Raises the bound of a frame once there has been a login.
+    fn note_login(&mut self) {
         if !self.is_logged_in && self.session.frame_bytes_max() > FRAME_BYTES_UNAUTHENTICATED_MAX {
             self.is_logged_in = true;
             self.link.set_frame_bytes_max(self.session.frame_bytes_max());
             self.lobby.leave();
         }
+    }
+
+    /// What only time ends: a frame that does not become whole, a peer that does not read.
+    fn watch(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.note_login();
         // Input that the session does not want now is not late.
         if self.link.is_partial() && self.session.wants_input() {
             self.partial_since.get_or_insert_with(Instant::now);

@@ -128,8 +128,8 @@ impl Link {
 }
 
 /// Anything that bytes go through.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// The client's side of a WebSocket.
 pub(crate) struct WebSocket {
@@ -313,12 +313,11 @@ pub(crate) struct Poll {
 }
 
 impl Poll {
-    /// Begins a session.
+    /// Begins a session, and goes on over other connections: they may come to other cores.
     pub(crate) async fn open(node: &Node) -> Self {
-        let mut saying = Http::tls(node).await;
-        let token = saying.open_poll().await;
-        let deframer = Deframer::new(FRAME_BYTES_MAX);
-        Self { asking: Http::tls(node).await, saying, token, asked: 0, said: 0, deframer }
+        let token = Http::tls(node).await.open_poll().await;
+        let (asking, saying) = (Http::tls(node).await, Http::tls(node).await);
+        Self { asking, saying, token, asked: 0, said: 0, deframer: Deframer::new(FRAME_BYTES_MAX) }
     }
 
     async fn send(&mut self, records: &[u8]) {

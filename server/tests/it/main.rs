@@ -38,6 +38,7 @@ mod keys;
 mod kill;
 mod link;
 mod logins;
+mod middlebox;
 mod node;
 mod pages;
 mod pair;

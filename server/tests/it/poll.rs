@@ -1,6 +1,10 @@
 //! Long-polling: the same session as over other transports, whatever happens to the requests and answers on the way.
 
-use core::time::Duration;
+use core::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use columba_client::{Client, Event, options::Transport, types::Carrier};
@@ -8,15 +12,19 @@ use columba_wire::{
     Code,
     frame::decode_server,
     framing::{Deframer, encode_framed},
-    limits::FRAME_BYTES_MAX,
+    limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX},
     v1::{ClientFrame, Ping, ServerFrame, client_frame::Kind as Request, server_frame::Kind},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     http::{Answer, Http},
     link::Over,
-    node::{Node, run, setup, soon},
+    middlebox::{Treatment, middlebox},
+    node::{Node, PATIENCE, run, setup, soon, until},
     phone::options,
     raw::{Person, Raw, hello, send},
 };
@@ -171,57 +179,186 @@ fn what_waits_when_a_node_is_killed_comes_after_it() {
     });
 }
 
-/// Lets plain requests through, and neither UDP nor the connections that ask for a WebSocket.
-async fn narrow(node: &Node) -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (here, there) = (listener.local_addr().unwrap(), node.address());
-    tokio::spawn(async move {
-        let mut first = true;
-        while let Ok((mut near, _)) = listener.accept().await {
-            // The client tries a WebSocket first, and then nothing else.
-            if core::mem::replace(&mut first, false) {
-                continue;
-            }
-            tokio::spawn(async move {
-                if let Ok(mut far) = TcpStream::connect(there).await {
-                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-                }
-            });
+/// Chats with somebody who polls without anything in between: everything comes, once and in order.
+async fn chat(node: &Node, narrowed: SocketAddr, transport: Transport) -> Carrier {
+    let mut narrow = options(node, transport, None);
+    narrow.server = narrowed.to_string();
+    let (ada, mut events) = Client::connect(narrow).await.unwrap();
+    let (bob, mut bobs) = Client::connect(options(node, Transport::LongPoll, None)).await.unwrap();
+    let ada_is = soon("an account", ada.register("ada", "")).await.unwrap();
+    let bob_is = soon("an account", bob.register("bob", "")).await.unwrap();
+    let carrier = loop {
+        if let Event::Connected { carrier } = soon("a connection", events.next()).await.unwrap() {
+            break carrier;
         }
-    });
-    here
-}
-
-#[test]
-fn the_sdk_falls_back_to_long_polling_where_nothing_else_gets_through() {
-    run(LIMIT, async {
-        let node = setup().start().await;
-        let mut narrowed = options(&node, Transport::Auto, None);
-        narrowed.server = narrow(&node).await.to_string();
-        let (ada, mut events) = Client::connect(narrowed).await.unwrap();
-        let (bob, mut bobs) = Client::connect(options(&node, Transport::LongPoll, None)).await.unwrap();
-        let ada_is = soon("an account", ada.register("ada", "")).await.unwrap();
-        let bob_is = soon("an account", bob.register("bob", "")).await.unwrap();
-        let carrier = loop {
-            if let Event::Connected { carrier } = soon("a connection", events.next()).await.unwrap() {
-                break carrier;
-            }
-        };
-        assert_eq!(carrier, Carrier::LongPoll);
-        for n in 0..20 {
-            ada.send(bob_is.user, Bytes::from(format!("a{n}"))).await.unwrap();
-            bob.send(ada_is.user, Bytes::from(format!("b{n}"))).await.unwrap();
-        }
-        for (events, from) in [(&mut events, 'b'), (&mut bobs, 'a')] {
-            let mut n = 0;
-            while n < 20 {
-                if let Event::Message(message) = soon("a message", events.next()).await.unwrap() {
+    };
+    for n in 0..20 {
+        ada.send(bob_is.user, Bytes::from(format!("a{n}"))).await.unwrap();
+        bob.send(ada_is.user, Bytes::from(format!("b{n}"))).await.unwrap();
+    }
+    for (events, from) in [(&mut events, 'b'), (&mut bobs, 'a')] {
+        let mut n = 0;
+        while n < 20 {
+            match soon("a message", events.next()).await.unwrap() {
+                Event::Message(message) => {
                     assert_eq!(message.body, format!("{from}{n}"));
                     n += 1;
                 }
+                Event::Disconnected { reason, .. } => panic!("the session is not the same any more: {reason:?}"),
+                _ => {}
             }
         }
-        ada.close().await;
-        bob.close().await;
+    }
+    ada.close().await;
+    bob.close().await;
+    carrier
+}
+
+#[test]
+fn the_sdk_falls_back_to_long_polling_where_upgrades_are_refused() {
+    run(LIMIT, async {
+        for status in [400, 403] {
+            let node = setup().start().await;
+            let refused = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&refused);
+            let narrowed = middlebox(&node, move |_, path, head| {
+                let is_upgrade = head.contains("\r\nupgrade: ");
+                assert_eq!(is_upgrade, path == "/v1/ws", "a plain request needs no upgrade");
+                counted.fetch_add(usize::from(is_upgrade), Ordering::Relaxed);
+                if is_upgrade { Treatment::Refuse(status) } else { Treatment::Pass }
+            })
+            .await;
+            assert_eq!(chat(&node, narrowed, Transport::Auto).await, Carrier::LongPoll);
+            assert_eq!(refused.load(Ordering::Relaxed), 1, "it was tried, and then no more");
+        }
+    });
+}
+
+#[test]
+fn a_proxy_that_fails_now_and_then_ends_no_session() {
+    run(LIMIT, async {
+        let node = setup().cores(2).start().await;
+        let mut seen = BTreeSet::new();
+        let narrowed = middlebox(&node, move |method, path, _| {
+            // What is repeated gets through, and what begins a session.
+            if path == "/v1/poll" || !seen.insert(format!("{method} {path}")) {
+                return Treatment::Pass;
+            }
+            match seen.len() % 12 {
+                1 => Treatment::Refuse(502),
+                3 => Treatment::Replace(504),
+                5 => Treatment::Refuse(503),
+                7 => Treatment::Refuse(429),
+                9 => Treatment::Cut,
+                11 => Treatment::Replace(502),
+                _ => Treatment::Pass,
+            }
+        })
+        .await;
+        assert_eq!(chat(&node, narrowed, Transport::LongPoll).await, Carrier::LongPoll);
+        assert_eq!(node.metrics().await.get("polls_total"), 2, "one session each");
+    });
+}
+
+#[test]
+fn who_is_welcome_may_say_much_at_once_on_any_core() {
+    run(LIMIT, async {
+        let node = setup().cores(2).start().await;
+        let mut person = Person::new("ada");
+        drop(Raw::register(&node, Over::Poll, &mut person).await);
+        for client_seq in 1..=30 {
+            let mut raw = Raw::login(&node, Over::Poll, &person).await;
+            let large = vec![b'x'; BODY_BYTES_MAX];
+            soon("it is taken", raw.ask(send(client_seq, person.user(), large))).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn sessions_are_counted_apart_from_connections() {
+    run(LIMIT, async {
+        let node = setup().set("connections.loopback_max", "2").start().await;
+        let mut first = Http::plain(&node).await;
+        let mut second = Http::plain(&node).await;
+        let token = first.open_poll().await;
+        let _other = second.open_poll().await;
+        let refused = second.request("POST", "/v1/poll", "", b"").await.unwrap();
+        assert_eq!((refused.status, &refused.body[..]), (503, &b"TOO_MANY_CONNECTIONS\n"[..]), "both have one each");
+        // An end of one makes room for another.
+        assert_eq!(first.request("GET", "/v1/poll/7", &token, b"").await.unwrap().status, 409);
+        until("there is room again", PATIENCE, async || {
+            let answer = first.request("POST", "/v1/poll", "", b"").await.unwrap();
+            (answer.status == 201).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn what_is_refused_says_what_is_allowed_and_is_read_to_its_end() {
+    run(LIMIT, async {
+        let node = setup().start().await;
+        let mut http = Http::tls(&node).await;
+        let token = http.open_poll().await;
+        for (method, path, allow) in
+            [("GET", "/v1/poll", "post"), ("PUT", "/v1/poll/1", "get, post"), ("DELETE", "/v1/poll/1", "get, post")]
+        {
+            let answer = http.request(method, path, &token, b"a body of no use").await.unwrap();
+            assert_eq!(answer.status, 405);
+            assert!(answer.head.contains(&format!("\r\nallow: {allow}\r\n")), "{}", answer.head);
+        }
+        // The connection goes on: what was of no use is out of the way.
+        let long = vec![0; 200 * 1024];
+        for (path, token, status) in [("/v1/poll/1", token.as_str(), 413), ("/v1/poll/1", "", 404)] {
+            assert_eq!(http.request("POST", path, token, &long).await.unwrap().status, status);
+        }
+        assert_eq!(http.request("POST", "/v1/poll/1", &token, &body([hello()])).await.unwrap().status, 204);
+        // Beyond a bound it does not.
+        let head = format!("POST /v1/poll/2 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n{token}\r\n");
+        let mut socket = TcpStream::connect(node.plain()).await.unwrap();
+        let (mut reader, mut writer) = socket.split();
+        let writing = async {
+            let _ = writer.write_all(head.as_bytes()).await;
+            while writer.write_all(&long).await.is_ok() {}
+        };
+        let mut answer = Vec::new();
+        let reading = async { while reader.read_buf(&mut answer).await.is_ok_and(|bytes| bytes > 0) {} };
+        soon("the connection ends", async { tokio::join!(writing, reading) }).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 404"), "{answer}");
+    });
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for_and_may_come_again() {
+    run(LIMIT, async {
+        let node = setup().start().await;
+        let mut bare = Bare::open(&node).await;
+        let mut socket = TcpStream::connect(node.plain()).await.unwrap();
+        let head = format!("POST /v1/poll/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n{}\r\n", bare.token);
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("an answer, and the end", socket.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("connection: close"), "{answer}");
+        assert_eq!(bare.post(1, &body([hello()])).await.status, 204, "nothing was taken");
+    });
+}
+
+#[test]
+fn a_connection_that_waits_for_its_next_request_outlives_one_that_has_begun_it() {
+    run(LIMIT, async {
+        let node = setup().start().await;
+        let mut idle = Http::plain(&node).await;
+        let token = idle.open_poll().await;
+        let mut socket = TcpStream::connect(node.plain()).await.unwrap();
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            assert!(soon("an answer", socket.read_buf(&mut answer)).await.unwrap() > 0);
+        }
+        socket.write_all(b"GET /healthz").await.unwrap();
+        assert_eq!(soon("the end of half a head", socket.read_buf(&mut answer)).await.unwrap(), 0);
+        let answer = idle.request("POST", "/v1/poll/1", &token, &body([hello()])).await;
+        assert_eq!(answer.expect("it was kept").status, 204);
     });
 }

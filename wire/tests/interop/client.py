@@ -192,15 +192,19 @@ class Http:
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port, ssl=tls())
             self.certificate = self.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}", f"Content-Length: {len(body)}"]
-        if token:
-            lines.append(f"Authorization: Bearer {token}")
-        self.writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.writer.write(self.head(method, path, token, body) + body)
         await self.writer.drain()
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
         answer = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(head[0].split(" ")[1]), answer
+
+    def head(self, method: str, path: str, token: str, body: bytes) -> bytes:
+        """The head of a request."""
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}:{self.port}", f"Content-Length: {len(body)}"]
+        if token:
+            lines.append(f"Authorization: Bearer {token}")
+        return "\r\n".join([*lines, "", ""]).encode()
 
     async def close(self):
         writer, self.writer = self.writer, None

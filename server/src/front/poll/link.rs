@@ -243,3 +243,82 @@ impl Link for PollLink {
         self.session.set_frame_bytes_max(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::{future::poll_fn, sync::atomic::AtomicUsize, task::Waker};
+
+    use super::*;
+
+    fn block_on<T>(test: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    }
+
+    fn link() -> (mpsc::Sender<PollRequest>, PollLink) {
+        let (sender, requests) = mpsc::channel(4);
+        let frame_bytes_max = AtomicUsize::new(FRAME_BYTES_UNAUTHENTICATED_MAX);
+        let session = Arc::new(PollSession { requests: sender.clone(), is_plain: false, frame_bytes_max });
+        (sender, PollLink::new(requests, session))
+    }
+
+    fn get(sender: &mpsc::Sender<PollRequest>, number: u64) -> oneshot::Receiver<PollReply> {
+        let (reply, answered) = oneshot::channel();
+        sender.try_send(PollRequest { number, body: None, reply }).unwrap();
+        answered
+    }
+
+    /// What the session reads now; `None`: nothing yet.
+    fn read(link: &mut PollLink) -> Option<Input> {
+        match link.poll_read(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(input) => Some(input),
+            Poll::Pending => None,
+        }
+    }
+
+    fn is_due_in(link: &PollLink, ms: u64) -> bool {
+        let left = link.due.deadline().saturating_duration_since(Instant::now());
+        left <= Duration::from_millis(ms) && left > Duration::from_millis(ms - 1_000)
+    }
+
+    #[test]
+    fn a_client_that_asks_for_nothing_is_given_up() {
+        block_on(async {
+            let (_sender, mut link) = link();
+            assert!(read(&mut link).is_none() && is_due_in(&link, POLL_ABSENT_MS_MAX), "it may still ask");
+            link.set_due(0);
+            let ended = poll_fn(|cx| link.poll_read(cx)).await;
+            assert!(matches!(ended, Input::End(End::Stalled)), "{ended:?}");
+        });
+    }
+
+    #[test]
+    fn a_client_that_waits_is_answered_with_nothing_and_may_ask_again() {
+        block_on(async {
+            let (sender, mut link) = link();
+            let mut answered = get(&sender, 1);
+            assert!(read(&mut link).is_none() && is_due_in(&link, POLL_HOLD_MS));
+            link.set_due(0);
+            let answer = poll_fn(|cx| {
+                assert!(link.poll_read(cx).is_pending(), "the session goes on");
+                Pin::new(&mut answered).poll(cx)
+            });
+            assert_eq!(answer.await, Ok(PollReply::Frames(Bytes::new())));
+            assert!(is_due_in(&link, POLL_ABSENT_MS_MAX), "from now on it is missed");
+            let _answered = get(&sender, 2);
+            assert!(read(&mut link).is_none() && is_due_in(&link, POLL_HOLD_MS));
+        });
+    }
+
+    #[test]
+    fn a_client_whose_connection_broke_is_missed_from_then_on() {
+        block_on(async {
+            let (sender, mut link) = link();
+            let answered = get(&sender, 1);
+            assert!(read(&mut link).is_none() && is_due_in(&link, POLL_HOLD_MS));
+            drop(answered);
+            assert!(read(&mut link).is_none() && is_due_in(&link, POLL_ABSENT_MS_MAX));
+            let _answered = get(&sender, 1);
+            assert!(read(&mut link).is_none() && is_due_in(&link, POLL_HOLD_MS), "it is back");
+        });
+    }
+}
