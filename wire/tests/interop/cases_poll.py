@@ -15,6 +15,7 @@ class CutHttp(Http):
     async def _request(self, method, path, token, body):
         if self.cuts > 0:
             self.cuts -= 1
+            # Another request, so that there is a connection to cut.
             await super()._request("GET", "/healthz", "", b"")
             self.writer.write(self.head(method, path, token, body) + body)
             await self.writer.drain()
