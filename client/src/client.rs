@@ -3,6 +3,7 @@
 mod directory;
 mod groups;
 mod roster;
+mod signals;
 
 use core::time::Duration;
 use std::{

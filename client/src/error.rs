@@ -62,6 +62,9 @@ pub enum Error {
         /// The account's handle.
         handle: String,
     },
+    /// There is no session now, or it broke before the answer. What is only good at once is not kept for the next one.
+    #[error("there is no connection now")]
+    Offline,
     /// The server could not be reached.
     #[error("cannot connect to {server}: {reason}")]
     Connect {
@@ -147,6 +150,7 @@ impl Error {
             | Self::NotSent { .. }
             | Self::OutboxFull
             | Self::TooManyRequests
+            | Self::Offline
             | Self::BodyTooLarge { .. }
             | Self::InvalidHandle(_)
             | Self::NotRegistered

@@ -8,6 +8,17 @@ use columba_wire::limits::{FRAME_BYTES_MAX, POLL_HOLD_MS, SENDS_IN_FLIGHT_MAX, U
 pub const OUTBOX_MESSAGES_MAX: usize = 4096;
 /// Requests other than sends that wait for their answer. Beyond: [`crate::Error::TooManyRequests`].
 pub const REQUESTS_MAX: usize = 64;
+/// Signals that wait for their answer. Beyond: [`crate::Error::TooManyRequests`]; that somebody writes is not told.
+pub const SIGNALS_MAX: usize = 32;
+/// How often it is told at most that the user writes to a chat.
+pub const TYPING_EVERY: Duration = Duration::from_secs(3);
+/// How long somebody counts as writing who does not say it again: one signal may be lost.
+pub const TYPING_LAPSES: Duration = Duration::from_secs(6);
+const _: () = assert!(TYPING_EVERY.as_secs() < TYPING_LAPSES.as_secs(), "who goes on writing does not lapse");
+/// Chats to which it was told within [`TYPING_LAPSES`] that the user writes. Beyond: others are not told.
+pub const TYPING_CHATS_MAX: usize = 64;
+/// Users of whom it is known that they write, by chat. Beyond: of others it is not told.
+pub const TYPING_USERS_MAX: usize = 1024;
 /// Calls on their way to the driver. Beyond: the caller waits.
 pub const CALLS_MAX: usize = 256;
 /// Calls the driver takes at a time.
@@ -20,7 +31,7 @@ pub const FRAMES_WRITE_MAX: usize = 2 * SENDS_IN_FLIGHT_MAX;
 /// that sends on is disconnected here.
 pub const UNACKED_MESSAGES_MAX: usize = 4 * UNACKED_MAX;
 /// Events that wait for the application. Beyond: the socket is not read. Receipts and presence, of which only the
-/// newest counts, are dropped when half of it is used.
+/// newest counts, and signals are dropped when half of it is used.
 pub const EVENTS_MAX: usize = UNACKED_MESSAGES_MAX + 256;
 /// Own messages of a chat known above a hole that others' messages will fill. Beyond: gaps below go unreported.
 pub const OWN_AHEAD_MAX: usize = 4096;

@@ -2,6 +2,7 @@
 
 mod directory;
 mod group;
+mod signal;
 
 use core::{fmt, str::FromStr, time::Duration};
 
@@ -16,7 +17,10 @@ pub use self::directory::{
 };
 pub use columba_wire::Role;
 
-pub use self::group::{ChatInfo, ChatMember, ChatPage, GroupChange, GroupLook, Recipient};
+pub use self::{
+    group::{ChatInfo, ChatMember, ChatPage, GroupChange, GroupLook, Recipient},
+    signal::{Call, CallId, CallStep, Signal, SignalBody, SignalTo},
+};
 use crate::error::Error;
 
 /// SHA-256 of a certificate, DER.
@@ -275,6 +279,17 @@ pub enum Event {
     Receipt(Receipt),
     /// A user of [`crate::Client::subscribe_presence`] came or went.
     Presence(Presence),
+    /// Somebody begins to write to a chat, or does so no more. Whoever does not say it again lapses after 6 s.
+    Typing {
+        /// The chat.
+        chat: ChatId,
+        /// Who.
+        user: UserId,
+        /// Whether it writes.
+        on: bool,
+    },
+    /// A step of a call: told while it happens, or never.
+    Signal(Signal),
     /// The code of [`crate::Client::begin_link`] was approved: this device belongs to this account.
     Linked(Account),
     /// It was not, and never will be.

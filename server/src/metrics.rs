@@ -229,6 +229,8 @@ core_metrics! {
     damage_total: Counter,
     /// Changes of users between online and offline.
     presence_changes_total: Counter,
+    /// Signals passed on: not stored, and not waited for.
+    signals_total: Counter,
     /// One-time keys given to who wants to begin a session.
     one_time_keys_taken_total: Counter,
     /// Requests refused because of a rate.

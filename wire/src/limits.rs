@@ -45,6 +45,10 @@ pub const PROFILE_FIELD_BYTES_MAX: usize = 512;
 pub const ONE_TIME_KEYS_MAX: usize = 100;
 /// A device that has fewer one-time keys left is told so, with each one that is taken.
 pub const KEYS_LOW_AT: usize = 20;
+/// Bytes of a signal's body: an SDP offer fits. Beyond: `BODY_TOO_LARGE`.
+pub const SIGNAL_BYTES_MAX: usize = 16 * 1024;
+/// Members of a group up to which a signal is for all of them. Beyond: `TOO_MANY`; one for a single member passes.
+pub const SIGNAL_MEMBERS_MAX: usize = 99;
 /// Milliseconds between heartbeats of a client.
 pub const HEARTBEAT_MS: u32 = 30_000;
 /// Milliseconds without any frame after which a session is dead: two missed heartbeats and a half.

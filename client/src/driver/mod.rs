@@ -40,7 +40,7 @@ use crate::{
     options::{Options, Profile},
     session::{Kept, Names, Outgoing, Output, Reply, Session, Token, record::Record},
     store::Store,
-    types::{Account, Carrier, Event},
+    types::{Account, Carrier, Event, Recipient},
 };
 
 /// What a caller asks.
@@ -51,6 +51,8 @@ pub(crate) enum Ask {
     BeginLink,
     Send(Outgoing),
     Request(columba_wire::v1::client_frame::Kind),
+    Signal(columba_wire::v1::SendSignal),
+    Typing { to: Recipient, on: bool },
     Log { chat: columba_wire::ChatId, limit: usize },
     Names,
     Chats,
@@ -306,6 +308,14 @@ impl Driver {
                 self.session.handle_request(now, token, kind);
                 None
             }
+            Ask::Signal(signal) => {
+                self.session.handle_signal(now, token, signal);
+                None
+            }
+            Ask::Typing { to, on } => {
+                self.session.handle_set_typing(now, token, to, on);
+                None
+            }
             Ask::Log { chat, limit } => {
                 Some(Reply::Log(self.store.as_ref().map(|store| store.log(chat, limit)).unwrap_or_default()))
             }
@@ -391,7 +401,12 @@ impl Driver {
 
     fn tell(&mut self, event: Event) {
         let crowded = !self.held.is_empty() || self.events.capacity() < EVENTS_MAX / 2;
-        if crowded && matches!(event, Event::Receipt(_) | Event::Presence(_)) {
+        let may_be_lost = match event {
+            Event::Receipt(_) | Event::Presence(_) | Event::Signal(_) => true,
+            Event::Typing { on, .. } => on,
+            _ => false,
+        };
+        if crowded && may_be_lost {
             return;
         }
         if self.held.is_empty() {

@@ -105,6 +105,7 @@ impl Session {
             Kind::Contacts(contacts) => self.answer(request_id, parse_roster(&contacts).map(Reply::Roster)),
             Kind::KeysStored(stored) => self.answer(request_id, Some(Reply::KeysStored(stored.one_time_keys))),
             Kind::Keys(keys) => self.answer(request_id, parse_keys(&keys).map(Reply::Keys)),
+            Kind::Signal(signal) => self.handle_signalled(now, signal),
             Kind::KeysLow(low) => self.handle_keys_left(low.one_time_keys),
         }
     }
@@ -115,7 +116,7 @@ impl Session {
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    pub(super) fn tell(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(event));
     }
 
@@ -124,6 +125,11 @@ impl Session {
         let Some(reply) = reply else {
             return self.disconnect(bad_ids());
         };
+        if request_id % 2 == 1
+            && let Some(signaller) = self.signals.remove(request_id / 2)
+        {
+            return signaller.into_iter().for_each(|token| self.reply(token, Ok(reply.clone())));
+        }
         if request_id % 2 == 1
             && let Some(request) = self.requests.remove(request_id / 2)
             && let Some(token) = request.token
@@ -203,6 +209,7 @@ impl Session {
             }
         }
         self.untaken += 1;
+        self.end_typing(chat, message.sender);
         self.tell(Event::Message(message));
     }
 
@@ -226,6 +233,10 @@ impl Session {
             return self.disconnect(Error::Goaway { code, message: error.message });
         }
         if request_id % 2 == 1 {
+            if let Some(signaller) = self.signals.remove(request_id / 2) {
+                let refused = Error::Refused { code, message: error.message };
+                return signaller.into_iter().for_each(|token| self.reply(token, Err(refused.clone())));
+            }
             let Some(request) = self.requests.remove(request_id / 2) else {
                 return;
             };
@@ -274,7 +285,7 @@ fn code(number: u32) -> Code {
     Code::from_number(number).unwrap_or(Code::Internal)
 }
 
-fn bad_ids() -> Error {
+pub(super) fn bad_ids() -> Error {
     Error::Protocol("ids of the wrong form".to_owned())
 }
 

@@ -11,6 +11,7 @@
 //! | [`link`] | from a code to a device of an account |
 //! | [`answer`] | what the server says in an open session |
 //! | [`directory`] | users and keys: frames and values |
+//! | [`signals`] | what is said at once or never: typing, calls |
 //!
 //! The driver gives it frames, calls and the time, carries out [`Output`]s, and takes frames with
 //! [`Session::poll_frame`] when the socket has room. Time is what has passed since the driver began.
@@ -31,6 +32,7 @@ mod link;
 pub(crate) mod outbox;
 pub(crate) mod record;
 pub(crate) mod requests;
+mod signals;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,6 +52,7 @@ use self::{
     outbox::{Entry, Outbound, Outbox},
     record::{LogEntry, Record},
     requests::{Request, Requests},
+    signals::Signals,
 };
 use crate::{
     error::Error,
@@ -150,6 +153,7 @@ pub(crate) struct Session {
     next_client_seq: u64,
     outbox: Outbox,
     requests: Requests,
+    signals: Signals,
     request_patience: Duration,
     chats: BTreeMap<ChatId, Cursor>,
     untaken: usize,
@@ -205,6 +209,7 @@ impl Session {
             next_client_seq,
             outbox,
             requests: Requests::default(),
+            signals: Signals::default(),
             request_patience,
             chats: kept.chats.into_iter().map(|(chat, progress)| (chat, Cursor::new(progress))).collect(),
             untaken: 0,
@@ -257,6 +262,7 @@ impl Session {
         let deadline = patience.map(|patience| now + patience);
         let waits = patience.is_some().then_some(token);
         let chat = what.chat(me, client_seq);
+        self.signals.handle_own_message(chat);
         self.outbox.push(client_seq, Entry { what, chat, token: waits, deadline, was_out: false });
         if waits.is_none() {
             self.reply(token, Ok(Reply::Queued(client_seq)));
@@ -321,6 +327,9 @@ impl Session {
             let ack = self.ack(chat);
             return Some(frame(request_number(self.requests.number()), ack));
         }
+        if let Some((id, signal)) = self.signals.poll() {
+            return Some(frame(request_number(id), Kind::SendSignal(signal)));
+        }
         if let Some((id, kind)) = self.requests.poll() {
             return Some(frame(request_number(id), kind));
         }
@@ -365,7 +374,8 @@ impl Session {
         let logins = self.logins.iter().map(|(_, deadline)| *deadline).min();
         let registration = self.registration.as_ref().map(|registration| registration.deadline);
         let link = self.link_deadline();
-        [phase, outbox, self.requests.poll_timeout(), logins, registration, link].into_iter().flatten().min()
+        let signals = self.signals.poll_timeout();
+        [phase, outbox, self.requests.poll_timeout(), signals, logins, registration, link].into_iter().flatten().min()
     }
 
     /// Time has passed.
@@ -380,6 +390,7 @@ impl Session {
                 self.reply(token, Err(Error::TimedOut(self.request_patience)));
             }
         }
+        self.expire_signals(now);
         self.expire_logins(now);
         self.expire_link(now);
         match &mut self.phase {
@@ -418,6 +429,7 @@ impl Session {
         self.acks.clear();
         self.outbox.handle_disconnected();
         self.requests.handle_disconnected();
+        self.drop_signals();
         if reason.is_final() {
             self.end(&reason);
             self.outputs.push_back(Output::Event(Event::Disconnected { reason, retry_in: None }));
@@ -437,6 +449,7 @@ impl Session {
             self.reply(registration.token, Err(reason.clone()));
         }
         self.fail_link(reason);
+        self.drop_signals();
         for (token, _) in core::mem::take(&mut self.logins) {
             self.reply(token, Err(reason.clone()));
         }

@@ -89,6 +89,15 @@ pub struct ChatView {
     pub group: Option<(Look, Arc<[Seat]>)>,
 }
 
+/// Whom a member of a chat reaches now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Whom the chat's messages are for.
+    pub members: Members,
+    /// Whether the member may write: neither a block nor its role in a group for announcements forbids it.
+    pub may_write: bool,
+}
+
 /// A chat with what belongs to it.
 #[derive(Clone, Debug)]
 pub(crate) struct ChatRow {
@@ -186,6 +195,16 @@ impl ChatRow {
         let members = self.members().users().filter_map(|user| Some((user, *self.member(user)?))).collect();
         let group = self.group().map(|group| (group.look.clone(), Arc::clone(&group.seats)));
         Some(ChatView { chat: self.chat, from, members, group })
+    }
+
+    /// Whom a member reaches; `None` where the user is none.
+    pub(crate) fn reach_of(&self, user: UserId) -> Option<Reach> {
+        self.first_of(user)?;
+        let may_write = match self.group() {
+            None => !self.is_blocked(),
+            Some(group) => !group.look.announcements || group.member(user)?.role >= Role::Admin,
+        };
+        Some(Reach { members: self.members(), may_write })
     }
 
     /// How far somebody is who is a member, or was one not long ago; `None` where the user is neither.

@@ -16,7 +16,7 @@ use futures_util::future::{join, try_join_all};
 
 use super::{
     PartitionStats, RowKey, State,
-    chat::{Chat, ChatRow, ChatView, Members, Pending},
+    chat::{Chat, ChatRow, ChatView, Members, Pending, Reach},
     command::{Command, decode_entry},
     deletion::Errand,
     device::Device,
@@ -449,6 +449,14 @@ impl<D: Disk> Partition<D> {
     /// Damage, `Io`.
     pub async fn role(&self, chat: ChatId, user: UserId) -> Result<Option<Role>> {
         self.look::<ChatRow, _>(chat, |row| Some(row?.group()?.member(user)?.role)).await
+    }
+
+    /// Whom a member of a chat reaches now; `None` where the user is no member.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn reach(&self, chat: ChatId, user: UserId) -> Result<Option<Reach>> {
+        self.look::<ChatRow, _>(chat, |row| row?.reach_of(user)).await
     }
 
     /// Whom a chat's messages are for.

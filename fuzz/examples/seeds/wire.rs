@@ -5,14 +5,14 @@ use columba_wire::{
     frame::encode,
     framing::encode_framed,
     v1::{
-        Account, Ack, ApproveLink, Audience, BeginLink, Bye, Challenge, ChannelBinding, Chat, ChatEntry, ChatMember,
-        Chats, ClientFrame, Contacts, CreateGroup, DeleteAccount, Deliver, Device, DeviceAdded, Devices, Done, Error,
-        FindUser, GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetKeys, GetLink, GetReceipts,
-        GetUser, Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow, KeysStored, LinkCode, LinkInfo,
-        Linked, Login, Ping, Pong, PreKey, Presence, Privacy, Profile, PutKeys, Read, Receipt, Receipts, Register,
-        Registered, Registration, RenameDevice, RevokeDevice, Send, Sent, ServerFrame, SetBlocked, SetContacts,
-        SetPrivacy, SetProfile, SubscribePresence, Synced, User, UserFound, Welcome, client_frame, group_change,
-        server_frame,
+        Account, Ack, ApproveLink, Audience, BeginLink, Bye, Call, CallStep, Challenge, ChannelBinding, Chat,
+        ChatEntry, ChatMember, Chats, ClientFrame, Contacts, CreateGroup, DeleteAccount, Deliver, Device, DeviceAdded,
+        Devices, Done, Error, FindUser, GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetKeys,
+        GetLink, GetReceipts, GetUser, Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow,
+        KeysStored, LinkCode, LinkInfo, Linked, Login, Ping, Pong, PreKey, Presence, Privacy, Profile, PutKeys, Read,
+        Receipt, Receipts, Register, Registered, Registration, RenameDevice, RevokeDevice, Send, SendSignal, Sent,
+        ServerFrame, SetBlocked, SetContacts, SetPrivacy, SetProfile, Signal, SignalBody, SubscribePresence, Synced,
+        User, UserFound, Welcome, client_frame, group_change, server_frame, signal_body,
     },
 };
 
@@ -54,6 +54,11 @@ pub(crate) fn seeds() -> Vec<Seed> {
 fn change() -> Option<Box<GroupChange>> {
     let create = CreateGroup { name: KEY, picture: ID, announcements: true, user_ids: vec![ID, OTHER] };
     Some(Box::new(GroupChange { kind: Some(group_change::Kind::Create(create)) }))
+}
+
+fn signal_body() -> Bytes {
+    let call = Call { call_id: ID, step: CallStep::Offer.into(), payload: KEY };
+    encode(&SignalBody { kind: Some(signal_body::Kind::Call(call)) })
 }
 
 fn client_kinds() -> Vec<client_frame::Kind> {
@@ -118,6 +123,7 @@ fn client_kinds() -> Vec<client_frame::Kind> {
             one_time: vec![PRE_KEY; 2],
         }),
         Kind::GetKeys(GetKeys { user_id: OTHER, device_ids: vec![1, 2] }),
+        Kind::SendSignal(SendSignal { to_user: OTHER, chat_id: ID, device_id: 2, body: signal_body() }),
     ]
 }
 
@@ -207,5 +213,6 @@ fn server_kinds() -> Vec<server_frame::Kind> {
         Kind::KeysStored(KeysStored { one_time_keys: 100 }),
         Kind::Keys(Keys { user_id: OTHER, bundles: vec![bundle] }),
         Kind::KeysLow(KeysLow { one_time_keys: 19 }),
+        Kind::Signal(Signal { chat_id: ID, sender_user: OTHER, sender_device: 1, body: signal_body() }),
     ]
 }

@@ -412,6 +412,7 @@ impl Client {
             | Kind::Chat(_)
             | Kind::UserFound(_)
             | Kind::Presence(_)
+            | Kind::Signal(_)
             | Kind::User(_)
             | Kind::Account(_)
             | Kind::Chats(_)

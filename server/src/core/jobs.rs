@@ -6,6 +6,7 @@
 //! | [`admission`] | sends that must be looked at first |
 //! | [`people`], [`keys`] | accounts, rosters, and the key directory |
 //! | [`deletion`] | the end of an account |
+//! | [`signals`] | what is passed on and never stored |
 //!
 //! Invariants
 //! - At most [`JOBS_MAX`] jobs run at a time; the rest wait in order. A catch-up that waits for its client counts
@@ -18,6 +19,7 @@ mod deletion;
 mod devices;
 mod keys;
 mod people;
+mod signals;
 
 use core::{future::poll_fn, task::Poll};
 use std::rc::Rc;
@@ -402,6 +404,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             | Ask::Members { chat, .. }
             | Ask::Chat { chat, .. }
             | Ask::MarkRead { chat, .. } => Some(*chat),
+            Ask::Signal(signal) => Some(signal.chat),
             _ => None,
         };
         let to = match (&ask, chat) {
@@ -537,6 +540,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 let id = self.state.borrow().router.chat(ChatId::direct(by, other));
                 to_done(&self.propose(id, Command::BlockChat { by, other, blocked, time_ms }).await?)
             }
+            Ask::Signal(signal) => self.answer_signal(signal).await,
             Ask::Devices(user, ask) => self.answer_devices(user, ask).await,
             Ask::Link(code, ask) => self.answer_link(code, ask),
             Ask::People(user, ask) => self.answer_people(user, ask).await,

@@ -48,6 +48,18 @@ pub const KEYS_TARGET_EVERY: Duration = Duration::from_secs(10 * 60);
 pub const KEYS_ASKER_BURST: u32 = 60;
 /// How often such a take comes back.
 pub const KEYS_ASKER_EVERY: Duration = Duration::from_secs(60);
+/// Signals of one user in a burst, on all its sessions of a core together: the candidates of a call come at once.
+/// Beyond: `RATE_LIMITED`.
+pub const SIGNAL_BURST: u32 = 30;
+/// Signals of one user, per second after the burst.
+pub const SIGNALS_PER_SECOND: u32 = 10;
+/// Bytes that wait in an outbox beyond which signals are left out: others choose how many there are, and they must not
+/// hold back the input of a client that reads slowly.
+pub const SIGNALS_WAITING_BYTES_MAX: usize = columba_wire::limits::OUTBOX_BYTES_MAX / 2;
+const _: () = assert!(
+    SIGNALS_WAITING_BYTES_MAX + 2 * columba_wire::limits::SIGNAL_BYTES_MAX <= columba_wire::limits::OUTBOX_BYTES_MAX,
+    "an outbox with nothing but signals is not full"
+);
 /// Memory of a core for memtables and caches where nothing else is said, bytes.
 pub const MEMORY_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 /// How often message files are looked through for those that every device has.

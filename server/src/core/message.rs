@@ -4,6 +4,7 @@
 //! that some job awaits the [`Answer`] of.
 
 mod directory;
+mod signal;
 
 use bytes::Bytes;
 use columba_engine::{
@@ -16,7 +17,10 @@ use columba_wire::{
     v1::{self, server_frame::Kind},
 };
 
-pub use self::directory::{KeysAsk, PeopleAsk};
+pub use self::{
+    directory::{KeysAsk, PeopleAsk},
+    signal::{Signal, SignalTo},
+};
 use super::links::Waiting;
 
 /// A session on its core. Never reused while the node runs.
@@ -154,6 +158,8 @@ pub enum UserMessage {
         /// Its read watermark.
         read: MessageSeq,
     },
+    /// Somebody signals the user, from the chat's core.
+    Signal(Signal),
     /// A session does not want to know any more whether the user is online.
     Unsubscribe(SessionRef),
 }
@@ -188,7 +194,7 @@ pub enum SessionMessage {
     Sent(u64, Result<v1::Sent, Code>),
     /// Something unasked.
     Push(Kind),
-    /// Something unasked that may be left out where the client reads too slowly: a receipt, or a presence.
+    /// Something unasked that may be left out where the client reads too slowly: a receipt, a presence, a signal.
     Hint(Kind),
     /// The connection is a device now: which, and its user's handle.
     Linked(DeviceAddress, String),
@@ -261,6 +267,8 @@ pub enum Ask {
         /// Who asks.
         user: UserId,
     },
+    /// A signal to pass on, to the core of its chat.
+    Signal(Signal),
     /// A read watermark to move.
     MarkRead {
         /// The chat.

@@ -9,6 +9,7 @@ mod directory;
 mod proposals;
 mod routing;
 mod sessions;
+mod signals;
 mod timeouts;
 
 use core::{cell::Cell, task::Waker};
@@ -37,7 +38,7 @@ use super::{
     CoreOptions, TIMEOUT_MAX,
     host::Proposals,
     key_limits::KeyLimits,
-    limits::{ERRAND_RETRY_EVERY, LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX},
+    limits::{ERRAND_RETRY_EVERY, LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX, SIGNAL_BURST, SIGNALS_PER_SECOND},
     links::{Links, NewDevice},
     message::{Answer, Ask, CoreMessage, Registration, SendContent, SendRequest, SessionId, SessionRef, Ticket},
     router::Router,
@@ -129,6 +130,8 @@ pub(crate) struct CoreState<D: Disk> {
     logins: TokenBuckets<IpAddr>,
     pub(crate) links: Links,
     key_limits: KeyLimits,
+    /// Who has sent signals lately, on sessions of this core.
+    signals: TokenBuckets<UserId>,
     limits_loopback: bool,
     pub(crate) groups: CoreGroups,
     partitions: BTreeMap<PartitionId, Partition<D>>,
@@ -208,6 +211,7 @@ impl<D: Disk> CoreState<D> {
             logins: TokenBuckets::new(LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX),
             links: Links::default(),
             key_limits: KeyLimits::default(),
+            signals: TokenBuckets::new(SIGNAL_BURST, SIGNALS_PER_SECOND, RATE_KEYS_MAX),
             limits_loopback: options.limits_loopback,
             groups,
             partitions,

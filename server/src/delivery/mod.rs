@@ -5,6 +5,7 @@
 //! | [`fanout`] | the chat's core | per chat with work to do: how far each member is; resends; the durable cursor |
 //! | [`live`] | the user's core | per user with sessions or obligations: push now, the inbox catches the rest |
 //! | [`presence`] | the user's core | online, last seen, subscriptions |
+//! | `signals` | both | what is passed on and never stored: whom it is for |
 //!
 //! The obligation stays with the chat's fan-out until the user's host reports `covered`: each device has acknowledged,
 //! or has a durable inbox entry. Messages between the two may be lost (a crash, a full queue): the fan-out resends from
@@ -24,6 +25,7 @@
 pub mod fanout;
 pub mod live;
 pub mod presence;
+mod signals;
 
 use core::time::Duration;
 

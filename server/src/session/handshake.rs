@@ -113,7 +113,8 @@ impl Handshake {
             | Request::GetChats(_)
             | Request::DeleteAccount(_)
             | Request::PutKeys(_)
-            | Request::GetKeys(_) => Step::Fail(Code::Unexpected, "log in first"),
+            | Request::GetKeys(_)
+            | Request::SendSignal(_) => Step::Fail(Code::Unexpected, "log in first"),
         }
     }
 

@@ -5,6 +5,7 @@
 //! | [`handshake`] | hello, challenge, registration and login: what a stranger may do |
 //! | [`devices`] | what it may ask about its user's devices |
 //! | `people`, `keys` | requests about accounts and keys |
+//! | `signals` | what is passed on and never stored |
 //! | [`groups`] | changes of groups and chats, to and from frames |
 //! | [`outbox`] | frames to write, bounded, with the stall clock |
 //!
@@ -22,6 +23,7 @@ pub mod handshake;
 mod keys;
 pub mod outbox;
 mod people;
+mod signals;
 
 use core::time::Duration;
 
@@ -118,6 +120,11 @@ impl Session {
             State::Open(address) => Some(*address),
             State::Handshake(_) | State::Closed => None,
         }
+    }
+
+    /// Whether rates are limited for it.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.limited
     }
 
     /// Whose presence it is subscribed to.
@@ -273,6 +280,7 @@ impl Session {
             Request::DeleteAccount(delete) => self.ask(request_id, people::delete_account(me, delete)?, out),
             Request::PutKeys(put) => self.ask(request_id, keys::put_keys(me, &put)?, out),
             Request::GetKeys(get) => self.ask(request_id, keys::get_keys(me, &get, self.limited)?, out),
+            Request::SendSignal(send) => self.ask(request_id, signals::send_signal(me, send)?, out),
             Request::Ping(v1::Ping {}) => {
                 self.outbox.push(request_id, Kind::Pong(v1::Pong { server_time_ms: wall.as_millis() }));
             }

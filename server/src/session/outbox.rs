@@ -4,7 +4,7 @@
 //! - Frames leave in the order they came; after [`Outbox::close`] nothing is added, and `Close` comes last.
 //! - Bytes that wait are counted until the front reports them written.
 //! - They are bounded: replies by holding back input, deliveries by what may be unacknowledged, hints by being left
-//!   out.
+//!   out; signals, which others choose, at half of the bound, so that they never hold back input.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use columba_wire::{
 };
 use prost::Message as _;
 
-use crate::core::Output;
+use crate::core::{Output, limits::SIGNALS_WAITING_BYTES_MAX};
 
 /// The outbox of one session.
 #[derive(Default)]
@@ -41,10 +41,11 @@ impl Outbox {
         self.frames.push_back((frame, bytes));
     }
 
-    /// Adds what may be left out: it is, where the bound is reached. Only the newest state of such things counts, and a
-    /// client can ask for it.
+    /// Adds what may be left out: it is, where the bound is reached. Of most such things only the newest state counts,
+    /// and a client can ask for it; a signal is worth nothing later.
     pub(crate) fn push_hint(&mut self, kind: Kind) {
-        if !self.is_full() {
+        let bytes_max = if let Kind::Signal(_) = kind { SIGNALS_WAITING_BYTES_MAX } else { OUTBOX_BYTES_MAX };
+        if self.bytes < bytes_max {
             self.push(0, kind);
         }
     }

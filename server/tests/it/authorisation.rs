@@ -17,6 +17,7 @@ use crate::{
     node::{Node, run, setup},
     raw::{Person, Raw, ack, hello, id, presence, send, watch},
     roster::block,
+    signals::signal,
 };
 
 const LIMIT: Duration = Duration::from_secs(180);
@@ -54,11 +55,12 @@ const fn name(request: &Request) -> &'static str {
         Request::DeleteAccount(_) => "DeleteAccount",
         Request::PutKeys(_) => "PutKeys",
         Request::GetKeys(_) => "GetKeys",
+        Request::SendSignal(_) => "SendSignal",
     }
 }
 
 /// Kinds of requests that there are.
-const REQUESTS: usize = 30;
+const REQUESTS: usize = 31;
 
 /// Every request as the owner, an admin, a member, a stranger and somebody whom the owner has blocked are answered.
 const TABLE: &str = "
@@ -103,6 +105,14 @@ SetBlocked, nobody           UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER   
 PutKeys of the owner         ok                INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT
 GetKeys of the owner         ok                ok                ok                ok                ok
 GetKeys of nobody            UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER
+SendSignal to the owner      ok                ok                ok                ok                NOT_ALLOWED
+SendSignal to the member     ok                UNKNOWN_CHAT      ok                UNKNOWN_CHAT      UNKNOWN_CHAT
+SendSignal to nobody         UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT
+SendSignal to the group      ok                ok                ok                UNKNOWN_CHAT      UNKNOWN_CHAT
+SendSignal to no group       UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT
+SendSignal to one of it      ok                ok                ok                UNKNOWN_CHAT      UNKNOWN_CHAT
+SendSignal to none of it     UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_CHAT      UNKNOWN_CHAT
+SendSignal, announcements    ok                ok                NOT_ALLOWED       UNKNOWN_CHAT      UNKNOWN_CHAT
 SubscribePresence, the owner online            online            online            online            offline
 SubscribePresence, nobody    offline           offline           offline           offline           offline
 GetDevices                   1                 1                 1                 1                 1
@@ -128,13 +138,14 @@ struct World {
     none: ChatId,
     /// The 1:1 chat of owner and member.
     direct: ChatId,
+    of_member: UserId,
     nobody: UserId,
 }
 
 impl World {
     /// The requests of the table, in its order.
     fn requests(&self, client_seq: u64) -> Vec<(&'static str, Request)> {
-        let Self { owner, group, none, direct, nobody, .. } = self;
+        let Self { owner, group, none, direct, of_member, nobody, .. } = self;
         let (group, none, direct, nobody, of_owner) = (*group, *none, *direct, *nobody, owner.user());
         let to = |chat: ChatId, body: &'static str| {
             let (chat_id, body) = (id(chat.as_bytes()), Bytes::from_static(body.as_bytes()));
@@ -189,6 +200,14 @@ impl World {
             ("PutKeys of the owner", Request::PutKeys(put_keys(owner, 1..=2))),
             ("GetKeys of the owner", get_keys(of_owner, Vec::new())),
             ("GetKeys of nobody", get_keys(nobody, Vec::new())),
+            ("SendSignal to the owner", signal(Some(of_owner), None)),
+            ("SendSignal to the member", signal(Some(*of_member), None)),
+            ("SendSignal to nobody", signal(Some(nobody), None)),
+            ("SendSignal to the group", signal(None, Some(group))),
+            ("SendSignal to no group", signal(None, Some(none))),
+            ("SendSignal to one of it", signal(Some(of_owner), Some(group))),
+            ("SendSignal to none of it", signal(Some(nobody), Some(group))),
+            ("SendSignal, announcements", signal(None, Some(group))),
             ("SubscribePresence, the owner", watch(of_owner)),
             ("SubscribePresence, nobody", watch(nobody)),
             ("GetDevices", Request::GetDevices(v1::GetDevices {})),
@@ -289,14 +308,14 @@ fn everybody_is_answered_every_request_as_the_protocol_says() {
         let direct = ChatId::direct(of_owner, of_member);
         let none = ChatId::group(owner.is.address, ClientSeq::new(9_999));
         let nobody = UserId::from_bytes([9; 16]);
-        let world = World { node, owner: owner.is, group, none, direct, nobody };
+        let world = World { node, owner: owner.is, group, none, direct, of_member, nobody };
         let people = [&world.owner, &admin.is, &member.is, &stranger.is, &blocked.is];
         let mut client_seq = 1_000;
         let mut cells: Vec<Vec<String>> = Vec::new();
         let mut seen = BTreeSet::new();
         for place in 0..world.requests(0).len() {
             let mut row = Vec::new();
-            if world.requests(0)[place].0 == "Send an announcement" {
+            if world.requests(0)[place].0.contains("announcement") {
                 admin.raw = Raw::login(&world.node, Over::Plain, &admin.is).await;
                 announce(&mut admin.raw, group, true, client_seq).await;
             }
@@ -331,7 +350,7 @@ fn everybody_is_answered_every_request_as_the_protocol_says() {
                 };
                 assert_eq!(answer(&mut raw, person.user(), request).await, expected, "not let in");
             }
-            if world.requests(0)[place].0 == "Send an announcement" {
+            if world.requests(0)[place].0.contains("announcement") {
                 client_seq += 10;
                 admin.raw = Raw::login(&world.node, Over::Plain, &admin.is).await;
                 announce(&mut admin.raw, group, false, client_seq).await;

@@ -51,7 +51,7 @@ impl Member {
         self.last_client_seq
     }
 
-    async fn say(&mut self, chat: ChatId, body: &str) -> Result<u64, Code> {
+    pub(crate) async fn say(&mut self, chat: ChatId, body: &str) -> Result<u64, Code> {
         let client_seq = self.next_client_seq();
         let (chat_id, body) = (id(chat.as_bytes()), Bytes::copy_from_slice(body.as_bytes()));
         Ok(self.send(v1::Send { client_seq, chat_id, body, ..v1::Send::default() }).await?.seq)

@@ -236,6 +236,8 @@ impl Talk {
             | Event::Linked(_)
             | Event::Presence(_)
             | Event::AccountChanged(_)
+            | Event::Typing { .. }
+            | Event::Signal(_)
             | Event::KeysLow { .. } => {}
         }
     }

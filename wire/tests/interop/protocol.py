@@ -29,6 +29,7 @@ from columba.v1 import (  # noqa: E402
     people_pb2,
     presence_pb2,
     session_pb2,
+    signal_pb2,
     sync_pb2,
 )
 
@@ -55,6 +56,8 @@ DeleteAccount = people_pb2.DeleteAccount
 AUDIENCE_CONTACTS, AUDIENCE_NOBODY = people_pb2.AUDIENCE_CONTACTS, people_pb2.AUDIENCE_NOBODY
 GetKeys, PreKey, PutKeys = keys_pb2.GetKeys, keys_pb2.PreKey, keys_pb2.PutKeys
 SubscribePresence = presence_pb2.SubscribePresence
+Call, SendSignal, SignalBody, Typing = signal_pb2.Call, signal_pb2.SendSignal, signal_pb2.SignalBody, signal_pb2.Typing
+CALL_STEP_OFFER, CALL_STEP_ANSWER = signal_pb2.CALL_STEP_OFFER, signal_pb2.CALL_STEP_ANSWER
 
 BINDING_NONE, BINDING_TLS_EXPORTER, BINDING_SERVER_CERTIFICATE = 0, 1, 2
 REGISTRATION_OPEN = 1
@@ -64,6 +67,7 @@ DEDUP_WINDOW, HISTORY_PAGE_MAX, HISTORY_PAGE_BYTES_MAX, PRESENCE_SUBSCRIPTIONS_M
 DEVICES_MAX, DEVICE_NAME_BYTES_MAX = 8, 64
 GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, CONTACTS_MAX = 1024, 256, 2048
 CHATS_PAGE_MAX = 256
+SIGNAL_BYTES_MAX = 16384
 
 # Section 12.
 CODES = {

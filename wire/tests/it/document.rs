@@ -4,7 +4,7 @@ use columba_wire::{Code, limits};
 
 pub(crate) const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 const LIMITS_SOURCE: &str = include_str!("../../src/limits.rs");
-const SCHEMA: [&str; 9] = [
+const SCHEMA: [&str; 10] = [
     include_str!("../../proto/columba/v1/frame.proto"),
     include_str!("../../proto/columba/v1/session.proto"),
     include_str!("../../proto/columba/v1/chat.proto"),
@@ -14,6 +14,7 @@ const SCHEMA: [&str; 9] = [
     include_str!("../../proto/columba/v1/people.proto"),
     include_str!("../../proto/columba/v1/keys.proto"),
     include_str!("../../proto/columba/v1/group.proto"),
+    include_str!("../../proto/columba/v1/signal.proto"),
 ];
 
 /// The cells of the table rows of a section.
@@ -74,6 +75,8 @@ fn every_limit_is_documented_with_its_value() {
         PROFILE_FIELD_BYTES_MAX,
         ONE_TIME_KEYS_MAX,
         KEYS_LOW_AT,
+        SIGNAL_BYTES_MAX,
+        SIGNAL_MEMBERS_MAX,
         HEARTBEAT_MS,
         HEARTBEAT_DEADLINE_MS,
         TLS_HANDSHAKE_MS_MAX,

@@ -62,6 +62,9 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     );
     let get_keys = (id(), vec(any::<u32>(), 0..5))
         .prop_map(|(user_id, device_ids)| Kind::GetKeys(v1::GetKeys { user_id, device_ids }));
+    let signal = (id(), id(), any::<u32>(), bytes(2000)).prop_map(|(to_user, chat_id, device_id, body)| {
+        Kind::SendSignal(v1::SendSignal { to_user, chat_id, device_id, body })
+    });
     let get_user = id().prop_map(|user_id| Kind::GetUser(v1::GetUser { user_id }));
     let audience = || option::of(0..3);
     let set_privacy = (audience(), audience(), audience(), option::of(any::<bool>())).prop_map(
@@ -110,6 +113,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         set_profile,
         put_keys,
         get_keys,
+        signal,
     ];
     (any::<u64>(), kind).prop_map(|(request_id, kind)| ClientFrame { request_id, kind: Some(kind) })
 }
@@ -260,6 +264,9 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         keys,
         any::<u32>().prop_map(|one_time_keys| Kind::KeysStored(v1::KeysStored { one_time_keys })),
         any::<u32>().prop_map(|one_time_keys| Kind::KeysLow(v1::KeysLow { one_time_keys })),
+        (id(), id(), any::<u32>(), bytes(2000)).prop_map(|(chat_id, sender_user, sender_device, body)| {
+            Kind::Signal(v1::Signal { chat_id, sender_user, sender_device, body })
+        }),
         Just(Kind::Synced(v1::Synced {})),
         Just(Kind::Done(v1::Done {})),
     ];

@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use columba_wire::{ClientSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, UserId};
 
 use super::{Ask, Link, Telling, View, commands::presence_line};
 use crate::{
     chat::args::reason,
     error::Error,
-    limits::{CHAT_GROUPS_MAX, CHAT_RECEIPTS_MAX, CHAT_RETRY_SHOWN},
+    limits::{CHAT_GROUPS_MAX, CHAT_RECEIPTS_MAX, CHAT_RETRY_SHOWN, TYPING_LAPSES},
     types::{Carrier, Event, Message, Presence, Receipt, Recipient},
 };
 
@@ -45,6 +45,9 @@ impl View {
             Event::Revoked if self.deletes => {}
             Event::Revoked => self.trouble("this device was revoked from another one".to_owned()),
             Event::AccountChanged(account) => self.handle_account_changed(&account),
+            Event::Typing { chat, user, on } => self.handle_typing(chat, user, on),
+            // Nobody calls from a terminal.
+            Event::Signal(_) => {}
             // There is no encryption here that needs them.
             Event::KeysLow { .. } => {}
         }
@@ -143,6 +146,22 @@ impl View {
         if !receipt.user.is_some_and(|user| self.is_me(user)) {
             self.ticks.handle_receipt(receipt.chat, receipt.delivered, receipt.read);
         }
+    }
+
+    /// Somebody writes to the chosen chat: a line, for a person at a terminal. A script has no use for it.
+    fn handle_typing(&mut self, chat: ChatId, user: UserId, on: bool) {
+        let is_chosen = self.peer.is_some_and(|peer| peer.chat == chat);
+        if !on || !is_chosen || self.echo || self.is_me(user) {
+            return;
+        }
+        let now_ms = self.now_ms;
+        self.writing.retain(|_, shown_ms| Duration::from_millis(now_ms.saturating_sub(*shown_ms)) < TYPING_LAPSES);
+        if self.writing.contains_key(&(chat, user)) {
+            return;
+        }
+        self.writing.insert((chat, user), now_ms);
+        let name = self.people.name(user);
+        self.notice(format!("{name} is writing"));
     }
 
     fn handle_presence(&mut self, presence: Presence) {

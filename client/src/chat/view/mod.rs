@@ -249,6 +249,8 @@ pub(super) struct View {
     reading: BTreeMap<ChatId, Reading>,
     /// Chats of the profile that may be groups: to be asked for once there is a connection.
     unknown_chats: Vec<ChatId>,
+    /// Who was shown as writing, and when: not again within the time in which that lapses.
+    writing: BTreeMap<(ChatId, UserId), u64>,
     /// Strangers whom the user was told how to name, or whose handle was asked for.
     hinted: BTreeSet<UserId>,
     /// Whether the account is to be deleted.
@@ -278,6 +280,7 @@ impl View {
             choosing: false,
             reading: BTreeMap::new(),
             unknown_chats: Vec::new(),
+            writing: BTreeMap::new(),
             hinted: BTreeSet::new(),
             deletes: false,
             leaving: None,

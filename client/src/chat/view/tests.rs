@@ -420,6 +420,26 @@ fn the_other_one_is_described() {
 }
 
 #[test]
+fn who_writes_is_shown_to_a_person_and_not_again_and_again() {
+    let mut ada = Try::with_bob();
+    let typing = |by, chat, on| Event::Typing { chat, user: by, on };
+    let (chat, other) = (ChatId::direct(ADA, BOB), ChatId::direct(ADA, CAROL));
+    ada.event(typing(BOB, chat, true));
+    ada.event(typing(BOB, chat, false));
+    ada.event(typing(BOB, chat, true));
+    ada.event(typing(CAROL, other, true));
+    assert_eq!(ada.said(), ["* bob is writing"]);
+    ada.event(typing(BOB, chat, false));
+    ada.view.set_now(NOW_MS + 6_000);
+    ada.event(typing(BOB, chat, true));
+    assert_eq!(ada.said(), ["* bob is writing"]);
+    ada.view.echo = true;
+    ada.view.set_now(NOW_MS + 60_000);
+    ada.event(typing(BOB, chat, true));
+    assert!(ada.said().is_empty(), "a script reads what was written");
+}
+
+#[test]
 fn a_gap_is_told() {
     let mut ada = Try::with_bob();
     let chat = ChatId::direct(ADA, BOB);

@@ -7,8 +7,6 @@ use prost::Message as _;
 use super::*;
 use crate::types::{ChatMember, GroupLook};
 
-const CAROL: UserId = UserId::from_bytes([3; 16]);
-
 fn address() -> DeviceAddress {
     account().address()
 }

@@ -6,6 +6,7 @@
 //! | [`delivery`] | messages of others: each told once, acknowledged when it is kept |
 //! | [`groups`] | groups: made, changed, told |
 //! | [`requests`] | other requests |
+//! | [`signals`] | what is said at once or never |
 //! | [`linking`] | from a code to an account; the end of a device |
 //! | [`ends`] | handshake, heartbeat, reconnect, and the end |
 
@@ -15,6 +16,7 @@ mod groups;
 mod linking;
 mod requests;
 mod sending;
+mod signals;
 
 use bytes::Bytes;
 use columba_wire::{
@@ -33,6 +35,7 @@ use crate::{
 
 const ADA: UserId = UserId::from_bytes([1; 16]);
 const BOB: UserId = UserId::from_bytes([2; 16]);
+const CAROL: UserId = UserId::from_bytes([3; 16]);
 const NONCE: [u8; 32] = [9; 32];
 const PATIENCE: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(30);

@@ -164,6 +164,7 @@ impl<D: Disk> CoreState<D> {
                     self.route_session(session, SessionMessage::Hint(Kind::Receipt(receipt.clone())));
                 }
             }
+            UserMessage::Signal(signal) => self.push_signal(user, &signal),
             UserMessage::Unsubscribe(session) => self.presence.unsubscribe(user, session),
         }
         self.carry_out_live(&mut out);

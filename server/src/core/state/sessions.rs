@@ -88,7 +88,7 @@ impl<D: Disk> CoreState<D> {
                 self.route(CoreMessage::Chat(chat, message));
             }
             SessionOutput::User(user, message) => self.route(CoreMessage::User(user, message)),
-            SessionOutput::Ask(request_id, ask) => match self.refuse_look(id, &ask) {
+            SessionOutput::Ask(request_id, ask) => match self.refuse_early(id, &ask) {
                 Some(refusal) => self.reply(id, SessionMessage::Reply(request_id, refusal)),
                 None => self.jobs.push_back(Job::Request(id, request_id, ask)),
             },
@@ -110,11 +110,17 @@ impl<D: Disk> CoreState<D> {
         }
     }
 
-    /// The answer to a look at a link code where the user has looked too often.
-    fn refuse_look(&mut self, id: SessionId, ask: &Ask) -> Option<Kind> {
-        let (Ask::Link(..), Some(address)) = (ask, self.session(id)?.address()) else {
-            return None;
-        };
+    /// The answer to what the user has asked too often.
+    fn refuse_early(&mut self, id: SessionId, ask: &Ask) -> Option<Kind> {
+        match ask {
+            Ask::Link(..) => self.refuse_look(id),
+            Ask::Signal(_) => self.refuse_signal(id),
+            _ => None,
+        }
+    }
+
+    fn refuse_look(&mut self, id: SessionId) -> Option<Kind> {
+        let address = self.session(id)?.address()?;
         let wait = self.links.looked.take(address.user, 1, self.now).err()?;
         Some(Kind::Error(wait.to_error()))
     }
