@@ -599,6 +599,22 @@ mod tests {
     }
 
     #[test]
+    fn a_chat_without_a_message_reaches_nobody_and_a_block_stops_both() {
+        let user = |n| UserId::from_bytes([n; 16]);
+        let mut row = row();
+        let reach = |row: &ChatRow, n| row.reach_of(user(n)).map(|reach| (reach.members, reach.may_write));
+        let both = Members::Direct([user(1), user(2)]);
+        for n in [1, 2] {
+            assert_eq!(reach(&row, n), Some((both.clone(), false)));
+        }
+        row.blocked = [false; 2];
+        assert_eq!(reach(&row, 1), Some((both, true)));
+        assert_eq!(reach(&row, 3), None);
+        row.chat.last_seq = MessageSeq::ZERO;
+        assert_eq!(reach(&row, 1), None, "there is a row, and no chat");
+    }
+
+    #[test]
     fn in_a_chat_with_oneself_there_is_one_member() {
         let user = UserId::from_bytes([1; 16]);
         let mut row = ChatRow::new(People::Direct([user; 2], [Member::default(); 2]), 5);

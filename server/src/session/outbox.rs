@@ -98,3 +98,28 @@ impl Outbox {
         self.waiting_since.map(|since| since + Duration::from_millis(OUTBOX_STALL_MS_MAX))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use columba_wire::{limits::SIGNAL_BYTES_MAX, v1};
+
+    use super::*;
+
+    #[test]
+    fn no_flood_of_signals_holds_back_the_input_or_the_receipts_of_who_reads_slowly() {
+        let mut outbox = Outbox::default();
+        let body = Bytes::from(vec![1; SIGNAL_BYTES_MAX]);
+        let signal = || Kind::Signal(v1::Signal { body: body.clone(), ..v1::Signal::default() });
+        (0..1_000).for_each(|_| outbox.push_hint(signal()));
+        assert_eq!(outbox.frames.len(), 8, "half of 256 KiB");
+        assert!(!outbox.is_full());
+        outbox.push_hint(Kind::Receipt(v1::Receipt::default()));
+        assert_eq!(outbox.frames.len(), 9);
+        while let Some(Output::Frame(frame)) = outbox.poll(Instant::START) {
+            outbox.handle_written(frame.encoded_len(), Instant::START);
+        }
+        outbox.push_hint(signal());
+        assert_eq!(outbox.frames.len(), 1, "who reads again gets what comes then");
+    }
+}
