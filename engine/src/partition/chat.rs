@@ -96,6 +96,8 @@ pub struct Reach {
     pub members: Members,
     /// Whether the member may write: neither a block nor its role in a group for announcements forbids it.
     pub may_write: bool,
+    /// Whether the other one of a 1:1 chat is deleted.
+    pub is_alone: bool,
 }
 
 /// A chat with what belongs to it.
@@ -204,7 +206,7 @@ impl ChatRow {
             None => !self.is_blocked(),
             Some(group) => !group.look.announcements || group.member(user)?.role >= Role::Admin,
         };
-        Some(Reach { members: self.members(), may_write })
+        Some(Reach { members: self.members(), may_write, is_alone: self.gone != [false; 2] })
     }
 
     /// How far somebody is who is a member, or was one not long ago; `None` where the user is neither.

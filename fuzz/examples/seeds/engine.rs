@@ -149,6 +149,8 @@ async fn rows() -> Result<Vec<Seed>> {
         Command::ChangeRoster { device: devices[0], change: RosterChange::Block { user: users[1], blocked: true } },
         Command::PutKeys { device: devices[0], keys: keys() },
         Command::AppendInbox(vec![InboxAppend { device: devices[1], chat, from: MessageSeq::new(1), to: seq }]),
+        // The second user does not exist: an errand is left.
+        Command::NoteChats(users.map(|user| ChatNote { user, chat, now: UserChat { at: seq, is_in: true } }).to_vec()),
     ];
     for n in 1..=100 {
         // In bursts, and now and then from the other side.
@@ -207,13 +209,13 @@ fn entries() -> Vec<Seed> {
     let commands = [
         Command::ClaimHandle { handle: handle.clone(), user, device_key, time_ms },
         Command::CreateUser { user, handle: handle.clone(), device_key, device_name: "phone".to_owned(), time_ms },
-        Command::ConfirmHandle { handle, user },
+        Command::ConfirmHandle { handle: handle.clone(), user },
         Command::Send { chat, peer: Some(user), sender: device, client_seq: ClientSeq::new(8), time_ms, body },
         Command::Advance(vec![Progress { chat, user, covered: to, delivered: from, everywhere: from }]),
         Command::MarkRead { chat, user, seq: to, hidden: false },
         Command::AppendInbox(vec![InboxAppend { device, chat, from, to }; 2]),
         Command::DeleteUser(user),
-        Command::ReleaseHandle { handle: handle.clone(), user },
+        Command::ReleaseHandle { handle, user },
         Command::ForgetMember { chat, user, time_ms },
         Command::ForgetChats { user, chats: vec![chat; 2] },
         Command::EndErrand { user, round: 3 },

@@ -33,6 +33,9 @@ impl Signal {
         if is_group == matches!(self.to, SignalTo::Peer(_)) {
             return Err(Code::UnknownChat);
         }
+        if reach.is_alone {
+            return Err(Code::UnknownUser);
+        }
         if !reach.may_write {
             return Err(Code::NotAllowed);
         }
@@ -78,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_chat_of_two_is_not_signalled_as_a_group() {
-        let mut reach = Reach { members: Members::Direct([ADA, BOB]), may_write: true };
+        let mut reach = Reach { members: Members::Direct([ADA, BOB]), may_write: true, is_alone: false };
         let users = |to, reach: Option<&Reach>| signal(to).plan_users(reach);
         assert_eq!(users(SignalTo::Peer(BOB), Some(&reach)), Ok(vec![BOB]));
         for to in [SignalTo::Members, SignalTo::Member(BOB)] {
@@ -86,6 +89,8 @@ mod tests {
         }
         reach.may_write = false;
         assert_eq!(users(SignalTo::Peer(BOB), Some(&reach)), Err(Code::NotAllowed));
+        reach.is_alone = true;
+        assert_eq!(users(SignalTo::Peer(BOB), Some(&reach)), Err(Code::UnknownUser));
         assert_eq!(users(SignalTo::Peer(BOB), None), Err(Code::UnknownChat));
     }
 

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use bytes::Bytes;
 use columba_client::{Client, Event, options::Transport};
 use columba_wire::{
     ChatId, Code, UserId,
@@ -59,6 +60,9 @@ async fn is_gone(bob: &mut Raw, ada: &Person, next: u64) {
         Err(other) => panic!("{other}"),
     })
     .await;
+    let to_user = id(ada.user().as_bytes());
+    let ring = v1::SendSignal { to_user, body: Bytes::from_static(b"ring"), ..v1::SendSignal::default() };
+    assert_eq!(refused(bob, Request::SendSignal(ring)).await, Code::UnknownUser);
     bob.ask(watch(ada.user())).await.unwrap();
     let seen = presence(bob, ada.user()).await;
     assert!(!seen.online, "she is not there");
