@@ -131,6 +131,9 @@ const APPROVE: u64 = 6;
 /// The request that revokes a device has this number and the device's; below those of sends.
 const REVOKE: u64 = 500;
 
+/// The latest that a device's clock says: what follows is still below [`groups::READ`].
+const CLOCK_MAX: u64 = 1 << 39;
+
 /// What a group may answer to a member, or to one that has been put out.
 const REFUSALS: &[Code] = &[Code::UnknownChat, Code::UnknownUser, Code::NotAllowed, Code::InvalidArgument];
 
@@ -334,6 +337,11 @@ impl Client {
     /// How far it has acknowledged each chat in this session.
     pub fn acknowledged_in_session(&self) -> impl Iterator<Item = (ChatId, u64)> {
         self.received.iter().map(|(chat, received)| (*chat, received.acked)).filter(|(_, seq)| *seq > 0)
+    }
+
+    /// Numbers its messages by a clock from here on, which is so much ahead: as one does that has lost its counter.
+    pub fn jump(&mut self, ahead: u64) {
+        self.next_client_seq = (self.next_client_seq + ahead).min(CLOCK_MAX);
     }
 
     /// Acknowledges what was received in this session.

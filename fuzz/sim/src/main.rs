@@ -92,7 +92,7 @@ fn crash_points() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 14] {
+fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 15] {
     [
         ("crashes", sum.crashes),
         ("failed writes and syncs", sum.failures),
@@ -101,6 +101,7 @@ fn unseen(sum: &run::Coverage) -> [(&'static str, u64); 14] {
         ("refusals for lack of space", sum.no_space),
         ("inbox entries", sum.inbox_entries),
         ("chats that all devices of a member are known to have", sum.settled),
+        ("jumps of clocks", sum.jumps),
         ("accounts that were ended", sum.deleted),
         ("changes of groups received", sum.group_changes),
         ("sends that a block refused", sum.blocked),
@@ -121,6 +122,7 @@ fn add(sum: &mut run::Coverage, one: &run::Coverage) {
     sum.no_space += one.no_space;
     sum.inbox_entries += one.inbox_entries;
     sum.settled += one.settled;
+    sum.jumps += one.jumps;
     sum.deleted += one.deleted;
     sum.group_changes += one.group_changes;
     sum.blocked += one.blocked;

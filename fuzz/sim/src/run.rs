@@ -8,7 +8,7 @@ use bytes::Bytes;
 use columba_engine::{
     env::{
         Rng,
-        clock::ManualClock,
+        clock::{ManualClock, WallTime},
         sim_disk::{FaultCounts, Faults, SimDisk},
     },
     partition::retention::Retention,
@@ -53,6 +53,8 @@ pub struct Coverage {
     pub blocked: u64,
     /// Chats whose messages are known to be had by all devices of a member.
     pub settled: u64,
+    /// Jumps of clocks.
+    pub jumps: u64,
     /// Accounts that were ended.
     pub deleted: u64,
     /// Changes of groups that clients received.
@@ -82,6 +84,9 @@ const KEYS: u64 = 0x6b65_7973;
 const GROUPS: u64 = 0x6772_6f75_7073;
 const BLOCKS: u64 = 0x626c_6f63_6b73;
 const DELETIONS: u64 = 0x6465_6c65_7465;
+const CLOCKS: u64 = 0x636c_6f63_6b73;
+/// How wrong a clock is, milliseconds: two hours.
+const SKEW_MS_MAX: u64 = 7_200_000;
 /// Groups in one simulation.
 const GROUPS_MAX: usize = 4;
 
@@ -100,6 +105,9 @@ struct Simulation {
     /// The same for ends of accounts.
     deletions_rng: Rng,
     has_deletions: bool,
+    /// The same for clocks.
+    clocks_rng: Rng,
+    has_skew: bool,
     clock: ManualClock,
     layout: Layout,
     clients: Vec<Client>,
@@ -140,6 +148,8 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
         has_blocks: seed / 16 % 2 == 1,
         deletions_rng: Rng::from_seed(!seed ^ DELETIONS),
         has_deletions: seed / 32 % 2 == 1,
+        clocks_rng: Rng::from_seed(!seed ^ CLOCKS),
+        has_skew: seed / 64 % 2 == 1,
         clock: World::new_clock(),
         layout,
         clients,
@@ -302,6 +312,7 @@ impl Simulation {
         self.groups();
         self.blocks();
         self.deletions();
+        self.clocks();
         world.run()?;
         self.drain(world)?;
         self.note_devices();
@@ -433,6 +444,27 @@ impl Simulation {
             self.say(&format!("{} blocks or unblocks {}", self.clients[who].handle, self.clients[of].handle));
             self.clients[who].change_block(other);
         }
+    }
+
+    /// The node's clock on the wall jumps, forward or back; or a device's, which numbers its messages by it.
+    fn clocks(&mut self) {
+        if !self.has_skew || !self.clocks_rng.one_in(30) {
+            return;
+        }
+        self.coverage.jumps += 1;
+        if self.clocks_rng.one_in(2) {
+            let who = usize::try_from(self.clocks_rng.below(self.clients.len() as u64)).expect("an index");
+            let ahead = self.clocks_rng.below(SKEW_MS_MAX);
+            self.say(&format!("the clock of {} is {ahead} ms ahead", self.clients[who].handle));
+            return self.clients[who].jump(ahead);
+        }
+        // Around the time that it is: days must not pass, or what waits would expire.
+        let since = columba_engine::env::Clock::now(&self.clock).as_nanos() / 1_000_000;
+        let earliest = World::new_clock();
+        let earliest = columba_engine::env::Clock::wall(&earliest).as_millis() - SKEW_MS_MAX;
+        let wall = earliest + since + self.clocks_rng.below(2 * SKEW_MS_MAX);
+        self.say(&format!("the clock on the wall says {wall}"));
+        self.clock.set_wall(WallTime::from_millis(wall));
     }
 
     /// Somebody ends its account: one with a single device, and two stay.
