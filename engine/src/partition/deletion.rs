@@ -15,8 +15,6 @@
 //! - A user with an errand does not exist, and is not made again.
 //! - Where an errand has ended there is nothing of the user but what others have: messages that it sent.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, Code, DeviceAddress, DeviceId, UserId};
 
@@ -38,10 +36,8 @@ use super::{
 };
 use crate::{
     env::Disk,
-    error::{Error, Result},
+    error::Result,
     planted::{self, Planted},
-    table::meta::Class,
-    tree::ScanRange,
 };
 
 /// Device numbers, the newest of a user, of which an errand looks for rows: each is one lookup for each chat.
@@ -208,20 +204,8 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// Damage, `Io`.
     pub async fn errands(&self) -> Result<Vec<UserId>> {
-        let mut found = BTreeMap::new();
-        {
-            let state = self.inner.state.borrow();
-            for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
-                found.extend(layer.errands.iter().map(|(user, row)| (*user, row.is_some())));
-            }
-        }
-        let range = ScanRange { start: vec![Errand::KIND], end: vec![Errand::KIND + 1] };
-        for (key, _) in self.inner.tree.scan(Class::State, &range, usize::MAX, usize::MAX).await? {
-            let user = UserId::try_from(&key[1..]);
-            let user = user.map_err(|_| Error::Malformed { what: "errand row", reason: "its key has another form" })?;
-            found.entry(user).or_insert(true);
-        }
-        Ok(found.into_iter().filter_map(|(user, is_there)| is_there.then_some(user)).collect())
+        let keys = self.keys_of::<Errand>().await?;
+        Ok(keys.iter().filter_map(|key| UserId::try_from(&key[..]).ok()).collect())
     }
 }
 

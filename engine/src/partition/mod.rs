@@ -55,6 +55,8 @@ pub mod roster;
 pub(crate) mod rows;
 mod sharded;
 mod store;
+#[cfg(test)]
+mod testing;
 pub mod user;
 
 use std::sync::Arc;

@@ -560,20 +560,27 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// Damage, `Io`.
     pub async fn pending_chats(&self) -> Result<Vec<ChatId>> {
-        let mut pending = BTreeMap::new();
+        let keys = self.keys_of::<Pending>().await?;
+        Ok(keys.iter().filter_map(|key| ChatId::try_from(&key[..]).ok()).collect())
+    }
+
+    /// The keys of all rows of a kind, without the kind byte, ascending. For kinds of few rows: it reads them all.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub(super) async fn keys_of<R: Row>(&self) -> Result<Vec<Vec<u8>>> {
+        let mut found = BTreeMap::new();
         {
             let state = self.inner.state.borrow();
             for layer in state.sealed.as_deref().into_iter().chain([&state.active]) {
-                pending.extend(layer.pending.iter().map(|(chat, row)| (*chat, row.is_some())));
+                found.extend(R::map(layer).iter().map(|(key, row)| (file_key::<R>(key), row.is_some())));
             }
         }
-        let range = ScanRange { start: vec![Pending::KIND], end: vec![Pending::KIND + 1] };
+        let range = ScanRange { start: vec![R::KIND], end: vec![R::KIND + 1] };
         for (key, _) in self.inner.tree.scan(Class::State, &range, usize::MAX, usize::MAX).await? {
-            if let Ok(chat) = ChatId::try_from(&key[1..]) {
-                pending.entry(chat).or_insert(true);
-            }
+            found.entry(key.to_vec()).or_insert(true);
         }
-        Ok(pending.into_iter().filter_map(|(chat, pending)| pending.then_some(chat)).collect())
+        Ok(found.into_iter().filter(|(_, is_there)| *is_there).map(|(key, _)| key[1..].to_vec()).collect())
     }
 
     async fn load_key(&self, key: RowKey) -> Result<()> {

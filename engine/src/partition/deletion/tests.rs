@@ -1,21 +1,17 @@
 //! The end of an account, step by step, each of them twice and over reopens: what is left, and what others are told.
 
-use std::path::PathBuf;
-
 use columba_wire::MessageSeq;
 
 use super::*;
 use crate::{
-    env::{clock::ManualClock, executor::block_on, sim_disk::SimDisk},
-    ids::{PartitionId, Term},
-    memory::MEMORY_BYTES_MIN,
+    env::{executor::block_on, sim_disk::SimDisk},
     partition::{
         command::{Command, InboxAppend, Progress},
         group::Look,
         membership::ChatNote,
         profile::ProfileChange,
+        testing,
     },
-    tree::{Shared, TreeConfig},
 };
 
 const ADA: UserId = UserId::from_bytes([1; 16]);
@@ -35,28 +31,16 @@ struct Node {
 impl Node {
     fn new(reopens: bool) -> Self {
         let disk = SimDisk::new(1);
-        let partition = Self::open(&disk);
+        let partition = testing::open(&disk);
         Self { disk, partition, reopens }
-    }
-
-    fn open(disk: &SimDisk) -> Partition<SimDisk> {
-        let dir = PathBuf::from("data/partition");
-        block_on(disk.create_dir_all(&dir)).unwrap();
-        let shared = Shared::new(MEMORY_BYTES_MIN, ManualClock::default());
-        let opened = Partition::open(disk.clone(), dir, PartitionId::new(0), TreeConfig::default(), shared);
-        block_on(opened).unwrap()
     }
 
     fn apply(&mut self, command: &Command) -> Effects {
         if self.reopens {
             block_on(self.partition.flush()).unwrap();
-            self.partition = Self::open(&self.disk);
+            self.partition = testing::open(&self.disk);
         }
-        let (mut entry, mut effects) = (Vec::new(), Effects::default());
-        command.encode_into(&mut entry);
-        let index = self.partition.applied().next();
-        block_on(self.partition.apply_entry(index, Term::new(1), entry.into(), &mut effects)).unwrap();
-        effects
+        testing::apply(&self.partition, core::slice::from_ref(command))
     }
 
     fn outcome(&mut self, command: &Command) -> Outcome {

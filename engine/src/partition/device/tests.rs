@@ -1,20 +1,17 @@
 //! Devices over a whole partition: what each command leaves, over flushes and reopens, against a model.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use columba_wire::{ChatId, MessageSeq};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    env::{Disk as _, clock::ManualClock, executor::block_on, sim_disk::SimDisk},
-    ids::{PartitionId, Term},
-    memory::MEMORY_BYTES_MIN,
+    env::{executor::block_on, sim_disk::SimDisk},
     partition::{
-        Partition,
         command::{Command, InboxAppend},
+        testing::{apply, open},
     },
-    tree::{Shared, TreeConfig},
 };
 
 const ADA: UserId = UserId::from_bytes([1; 16]);
@@ -26,22 +23,6 @@ fn number(device: u32) -> DeviceId {
 
 const fn address(device: DeviceId) -> DeviceAddress {
     DeviceAddress { user: ADA, device }
-}
-
-fn open(disk: &SimDisk) -> Partition<SimDisk> {
-    let dir = PathBuf::from("data/partition");
-    block_on(disk.create_dir_all(&dir)).unwrap();
-    let shared = Shared::new(MEMORY_BYTES_MIN, ManualClock::default());
-    block_on(Partition::open(disk.clone(), dir, PartitionId::new(0), TreeConfig::default(), shared)).unwrap()
-}
-
-/// Applies commands as one entry.
-fn apply(partition: &Partition<SimDisk>, commands: &[Command]) -> Effects {
-    let (mut entry, mut effects) = (Vec::new(), Effects::default());
-    commands.iter().for_each(|command| command.encode_into(&mut entry));
-    let index = partition.applied().next();
-    block_on(partition.apply_entry(index, Term::new(1), entry.into(), &mut effects)).unwrap();
-    effects
 }
 
 fn create() -> Command {

@@ -1,32 +1,17 @@
 //! The chats of users against a model: notes in any order, over flushes, merges and reopens, read by pages.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    env::{clock::ManualClock, executor::block_on, sim_disk::SimDisk},
-    ids::{PartitionId, Term},
-    memory::MEMORY_BYTES_MIN,
-    partition::command::Command,
-    tree::{Shared, TreeConfig},
+    env::{executor::block_on, sim_disk::SimDisk},
+    partition::{
+        command::Command,
+        testing::{apply, open},
+    },
 };
-
-fn open(disk: &SimDisk) -> Partition<SimDisk> {
-    let dir = PathBuf::from("data/partition");
-    block_on(disk.create_dir_all(&dir)).unwrap();
-    let shared = Shared::new(MEMORY_BYTES_MIN, ManualClock::default());
-    block_on(Partition::open(disk.clone(), dir, PartitionId::new(0), TreeConfig::default(), shared)).unwrap()
-}
-
-fn apply(partition: &Partition<SimDisk>, command: &Command) -> Effects {
-    let (mut entry, mut effects) = (Vec::new(), Effects::default());
-    command.encode_into(&mut entry);
-    let index = partition.applied().next();
-    block_on(partition.apply_entry(index, Term::new(1), entry.into(), &mut effects)).unwrap();
-    effects
-}
 
 fn note((user, chat, at, is_in): (u8, u8, u64, bool)) -> ChatNote {
     let now = UserChat { at: MessageSeq::new(at), is_in };
@@ -56,8 +41,8 @@ proptest! {
                 device_name: String::new(),
                 time_ms: 1,
             };
-            apply(&partition, &create);
-            apply(&replica, &create);
+            apply(&partition, core::slice::from_ref(&create));
+            apply(&replica, &[create]);
         }
         let mut model: BTreeMap<(UserId, ChatId), UserChat> = BTreeMap::new();
         for (notes, then) in steps {
@@ -67,11 +52,10 @@ proptest! {
                     *known = *now;
                 }
             }
+            let count = notes.len();
             let command = Command::NoteChats(notes);
-            let told = apply(&partition, &command).effects.len();
-            let Command::NoteChats(notes) = &command else { unreachable!("it was made above") };
-            prop_assert_eq!(told, notes.len());
-            apply(&replica, &command);
+            prop_assert_eq!(apply(&partition, core::slice::from_ref(&command)).effects.len(), count);
+            apply(&replica, &[command]);
             if then > 1 {
                 block_on(partition.flush()).unwrap();
             }

@@ -1,21 +1,16 @@
 //! Retention over a whole partition: what can be read, and that it depends on the log alone.
 
-use std::path::PathBuf;
-
 use columba_wire::{ClientSeq, DeviceAddress, DeviceId, UserId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    env::{Disk as _, Rng, clock::ManualClock, executor::block_on, sim_disk::SimDisk},
-    ids::{PartitionId, Term},
-    memory::MEMORY_BYTES_MIN,
+    env::{Rng, executor::block_on, sim_disk::SimDisk},
     partition::{
         Partition,
         command::{Command, Progress},
-        effect::Effects,
+        testing::{self, open},
     },
-    tree::{Shared, TreeConfig},
 };
 
 const ADA: UserId = UserId::from_bytes([1; 16]);
@@ -36,19 +31,8 @@ fn chat() -> ChatId {
     ChatId::direct(ADA, BOB)
 }
 
-fn open(disk: &SimDisk) -> Partition<SimDisk> {
-    let dir = PathBuf::from("data/partition");
-    block_on(disk.create_dir_all(&dir)).unwrap();
-    let shared = Shared::new(MEMORY_BYTES_MIN, ManualClock::default());
-    block_on(Partition::open(disk.clone(), dir, PartitionId::new(0), TreeConfig::default(), shared)).unwrap()
-}
-
 fn apply(partition: &Partition<SimDisk>, command: &Command) -> Outcome {
-    let (mut entry, mut effects) = (Vec::new(), Effects::default());
-    command.encode_into(&mut entry);
-    let index = partition.applied().next();
-    block_on(partition.apply_entry(index, Term::new(1), entry.into(), &mut effects)).unwrap();
-    effects.outcomes.remove(0)
+    testing::apply(partition, core::slice::from_ref(command)).outcomes.remove(0)
 }
 
 fn send(peer: UserId, client_seq: u64, time_ms: u64) -> Command {
