@@ -50,9 +50,12 @@ impl Groups {
         self.groups.get_mut(&chat)
     }
 
-    /// Everything about a group was told.
+    /// Everything about a chat was told; one of two users is no group.
     pub(super) fn learn(&mut self, info: &ChatInfo) {
-        let (Some(look), Some(group)) = (&info.group, self.meet(info.chat)) else {
+        let Some(look) = &info.group else {
+            return;
+        };
+        let Some(group) = self.meet(info.chat) else {
             return;
         };
         group.name = printable(&look.name);

@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use columba_wire::{ChatId, ClientSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, Code, UserId};
 
-use super::{Ask, Link, Telling, View, commands::presence_line};
+use super::{Ask, Leaving, Link, Telling, View, commands::presence_line};
 use crate::{
     chat::args::reason,
     error::Error,
@@ -65,7 +65,10 @@ impl View {
         let reason = reason(&error);
         let Some(retry_in) = retry_in else {
             self.link = Link::Offline(reason);
-            self.ended = Some(error);
+            match error {
+                Error::Goaway { code: Code::Revoked, .. } if self.deletes => self.leaving = Some(Leaving::Quit),
+                error => self.ended = Some(error),
+            }
             return;
         };
         // The first attempts follow each other closely; one line of them is enough.

@@ -536,6 +536,8 @@ fn a_new_device_shows_its_code_until_it_is_approved() {
     ada.answer(Answer::OwnChats(vec![chat]));
     let asked = ada.said();
     assert!(asked.contains(&format!("-> Handle {{ user: {BOB:?} }}")), "{asked:?}");
+    ada.typed("/chats");
+    assert!(ada.said().iter().all(|line| !line.contains('#')), "it is no group");
     ada.event(Event::Linked(Account { handle: "bob".to_owned(), ..account() }));
     assert!(matches!(ada.view.ended(), Some(Error::AlreadyRegistered { .. })), "--as names another account");
 }
@@ -595,6 +597,8 @@ fn devices_are_listed_named_and_revoked() {
 #[test]
 fn an_account_is_deleted_by_its_name() {
     let mut ada = Try::with_bob();
+    ada.typed("/delete-account");
+    assert_eq!(ada.said(), ["! /delete-account needs one handle, as in: /delete-account bob"]);
     ada.typed("/delete-account bob");
     ada.answer(Answer::AccountDeleted(Err(refused(Code::InvalidArgument))));
     let asked = |handle: &str| format!("-> DeleteAccount {{ handle: {handle:?} }}");
@@ -602,9 +606,10 @@ fn an_account_is_deleted_by_its_name() {
     ada.typed("/delete-account ada");
     ada.event(Event::Revoked);
     ada.answer(Answer::AccountDeleted(Ok(())));
+    let reason = Error::Goaway { code: Code::Revoked, message: String::new() };
+    ada.event(Event::Disconnected { reason, retry_in: None });
     assert_eq!(ada.said(), [asked("ada"), "* this account is deleted".to_owned()]);
-    ada.typed("/delete-account");
-    assert_eq!(ada.said(), ["! /delete-account needs one handle, as in: /delete-account bob"]);
+    assert!(ada.view.is_done() && ada.view.ended().is_none() && ada.view.end().is_ok(), "as it was asked for");
 }
 
 #[test]
