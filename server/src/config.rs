@@ -190,7 +190,7 @@ pub const KEYS: &[Key] = &[
         "limits.loopback",
         Kind::Switch,
         "false",
-        "Whether rates of logins, of taking keys and of signals are limited for this machine as well.",
+        "Whether rates of logins, messages, signals and of taking keys are limited for this machine as well.",
     ),
 ];
 

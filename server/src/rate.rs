@@ -1,4 +1,4 @@
-//! Token buckets by key, in a bounded table.
+//! Token buckets, and tables of them by key, which are bounded.
 //!
 //! A bucket is kept as one number, the time at which it will be full again (the "generic cell rate algorithm"): taking
 //! a token moves that time by the interval between two tokens. A bucket that is full again says nothing and is dropped.
@@ -25,6 +25,25 @@ impl RetryAfterMs {
     pub fn to_error(self) -> v1::Error {
         let code = Code::RateLimited;
         v1::Error { code: code.number(), message: code.name().to_owned(), retry_after_ms: self.0 }
+    }
+}
+
+/// One bucket, which is full at first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokenBucket {
+    full_at: Option<Instant>,
+}
+
+impl TokenBucket {
+    /// Takes a token out of `burst`, which fill with one in each `interval`.
+    ///
+    /// # Errors
+    /// There is none: when there will be.
+    pub fn take(&mut self, burst: u32, interval: Duration, now: Instant) -> Result<(), RetryAfterMs> {
+        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + interval;
+        retry_after(full_at.saturating_since(now).saturating_sub(interval * burst))?;
+        self.full_at = Some(full_at);
+        Ok(())
     }
 }
 
@@ -149,6 +168,17 @@ mod tests {
         assert!(buckets.take("a", 3, at(10_000)).is_ok(), "it never holds more than the burst");
         assert!(buckets.take("a", 1, at(10_000)).is_err());
         assert!(buckets.take("c", 4, at(10_000)).is_err(), "more than the burst is never there");
+    }
+
+    #[test]
+    fn a_single_bucket_is_like_one_of_many() {
+        let (mut bucket, every) = (TokenBucket::default(), Duration::from_millis(500));
+        assert!((0..3).all(|_| bucket.take(3, every, at(0)).is_ok()));
+        assert_eq!(bucket.take(3, every, at(0)), Err(RetryAfterMs(501)), "and nothing is taken");
+        assert!(bucket.take(3, every, at(500)).is_ok());
+        assert!(bucket.take(3, every, at(501)).is_err());
+        assert!((0..3).all(|_| bucket.take(3, every, at(10_000)).is_ok()), "it never holds more than the burst");
+        assert!(bucket.take(3, every, at(10_000)).is_err());
     }
 
     #[test]

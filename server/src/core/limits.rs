@@ -72,3 +72,7 @@ pub const SCRUB_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const ERRAND_CHATS_MAX: usize = 16;
 /// How often that is tried again where it failed.
 pub const ERRAND_RETRY_EVERY: Duration = Duration::from_secs(5);
+/// Messages of a device in a burst, of one session: what was written offline comes at once. Beyond: `RATE_LIMITED`.
+pub const SEND_BURST: u32 = 512;
+/// How often there is one more: 50 a second.
+pub const SEND_EVERY: Duration = Duration::from_millis(20);

@@ -46,7 +46,7 @@ use columba_wire::{
 pub(crate) use self::devices::Approval;
 use self::{handshake::Handshake, outbox::Outbox};
 use crate::{
-    core::limits::REQUESTS_IN_FLIGHT_MAX,
+    core::limits::{REQUESTS_IN_FLIGHT_MAX, SEND_BURST, SEND_EVERY},
     core::{
         Admitted, Output, PeerInfo,
         links::NewDevice,
@@ -55,6 +55,7 @@ use crate::{
             UserMessage,
         },
     },
+    rate::TokenBucket,
 };
 
 /// What a session asks of its core.
@@ -86,6 +87,7 @@ pub(crate) struct Session {
     limited: bool,
     pub(crate) outbox: Outbox,
     sends_in_flight: usize,
+    sends: TokenBucket,
     requests_in_flight: usize,
     /// When it began to do what it must end with a login: at first, or as it began to wait for a link.
     opened_at: Instant,
@@ -107,6 +109,7 @@ impl Session {
             limited,
             outbox: Outbox::default(),
             sends_in_flight: 0,
+            sends: TokenBucket::default(),
             requests_in_flight: 0,
             opened_at: now,
             last_frame_at: now,
@@ -211,6 +214,12 @@ impl Session {
         match request {
             Request::Send(send) => {
                 let (chat, request) = self.check_send(me, request_id, send)?;
+                if self.limited
+                    && let Err(wait) = self.sends.take(SEND_BURST, SEND_EVERY, self.last_frame_at)
+                {
+                    self.outbox.push(request_id, Kind::Error(wait.to_error()));
+                    return Ok(());
+                }
                 self.sends_in_flight += 1;
                 out.push(SessionOutput::Chat(chat, ChatMessage::Send(request)));
             }

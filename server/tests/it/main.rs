@@ -8,7 +8,7 @@
 //! | [`pair`] | two people who chat undisturbed while something else happens to their node |
 //! | `kill`, `restart`, `full_disk`, `shutdown` | what was promised survives |
 //! | `strangers`, `frames`, `logins`, `slow`, `crowd` | bad input: its sender loses the connection, and nobody else anything |
-//! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups`, `chats`, `deletion`, `signals`, `storm` | what a client may rely on |
+//! | `catch_up`, `sessions`, `registration`, `devices`, `retention`, `people`, `keys`, `groups`, `chats`, `deletion`, `signals`, `rates`, `storm` | what a client may rely on |
 //! | `pages`, `config`, `disk`, `space` | what an operator may rely on |
 //!
 //! Nothing here waits for a fixed time where there is something to look at; every wait has an end; a failed test shows
@@ -45,6 +45,7 @@ mod pair;
 mod people;
 mod phone;
 mod poll;
+mod rates;
 mod raw;
 mod registration;
 mod restart;
