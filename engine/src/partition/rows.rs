@@ -148,8 +148,11 @@ impl Layer {
     }
 
     /// A row's [`Row::variable_bytes`] have changed in place.
+    ///
+    /// Within an entry the sum may lack what was copied up to be changed, which is counted at the entry's end: so it
+    /// may be below what is taken off.
     pub(crate) fn count_change(&mut self, before: usize, after: usize) {
-        self.variable_bytes = self.variable_bytes + after - before;
+        self.variable_bytes = self.variable_bytes.wrapping_add(after).wrapping_sub(before);
     }
 
     /// Takes messages and inbox entries out: what is not kept in memory for its own sake.

@@ -1,6 +1,9 @@
 //! The end of an account, step by step, each of them twice and over reopens: what is left, and what others are told.
 
-use columba_wire::MessageSeq;
+use columba_wire::{
+    MessageSeq, PreKeyId,
+    keys::{IdentityKey, NewKeys, PreKey},
+};
 
 use super::*;
 use crate::{
@@ -183,6 +186,32 @@ fn nothing_is_left_of_a_deleted_user_but_what_it_has_sent() {
         }
         let history = block_on(node.partition.newest(with_bob, MessageSeq::MAX, 10, 1000)).unwrap();
         assert_eq!(history.len(), 2, "what it has sent is the others'");
+    }
+}
+
+/// Found by the simulator: what the first command copied up was not counted yet when the second one took it off.
+#[test]
+fn keys_that_are_stored_and_deleted_in_one_entry_are_counted_once() {
+    for reopens in [false, true] {
+        let mut node = Node::new(reopens);
+        node.apply(&create(ADA, "ada"));
+        let key = |id: u64| PreKey { id: PreKeyId::new(id), key: [3; 32], signature: [4; 64] };
+        let put = |from: u64| Command::PutKeys {
+            device: device(ADA, 1),
+            keys: NewKeys {
+                identity: Some(IdentityKey { key: [1; 32], signature: [2; 64] }),
+                fallback: Some(key(from)),
+                one_time: (from..from + 9).map(key).collect(),
+            },
+        };
+        node.apply(&put(1));
+        block_on(node.partition.flush()).unwrap();
+        node.partition = testing::open(&node.disk);
+        let before = node.partition.stats().0.active_bytes;
+        let effects = testing::apply(&node.partition, &[put(20), Command::DeleteUser(ADA)]);
+        assert!(!effects.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_))), "{effects:?}");
+        let after = node.partition.stats().0.active_bytes;
+        assert!(after < before + 10_000, "{before}, then {after}: a few rows of nothing");
     }
 }
 
