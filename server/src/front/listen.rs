@@ -41,6 +41,22 @@ pub fn bind(
     plain: Option<SocketAddr>,
     cores: u16,
 ) -> Result<(Vec<CoreSockets>, SocketAddr, Option<SocketAddr>)> {
+    let is_free = secure.port() == 0 || plain.is_some_and(|plain| plain.port() == 0);
+    for _ in 1..FREE_PORT_ATTEMPTS {
+        match try_bind(secure, plain, cores) {
+            // Somebody else has taken a port between its choice and here.
+            Err(Error::System { source, .. }) if is_free && source.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
+        }
+    }
+    try_bind(secure, plain, cores)
+}
+
+fn try_bind(
+    secure: SocketAddr,
+    plain: Option<SocketAddr>,
+    cores: u16,
+) -> Result<(Vec<CoreSockets>, SocketAddr, Option<SocketAddr>)> {
     let is_shared = cores > 1;
     let secure = choose(secure, true).map_err(|source| refused(secure, source))?;
     let plain = match plain {
