@@ -281,7 +281,11 @@ impl Client {
     }
 
     pub(crate) async fn done(&self, kind: Kind) -> Result<()> {
-        match self.call(Ask::Request(kind)).await? {
+        self.done_by(Ask::Request(kind)).await
+    }
+
+    pub(crate) async fn done_by(&self, ask: Ask) -> Result<()> {
+        match self.call(ask).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

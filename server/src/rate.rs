@@ -40,9 +40,7 @@ impl TokenBucket {
     /// # Errors
     /// There is none: when there will be.
     pub fn take(&mut self, burst: u32, interval: Duration, now: Instant) -> Result<(), RetryAfterMs> {
-        let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + interval;
-        retry_after(full_at.saturating_since(now).saturating_sub(interval * burst))?;
-        self.full_at = Some(full_at);
+        self.full_at = Some(taken(self.full_at, 1, burst, interval, now)?);
         Ok(())
     }
 }
@@ -79,8 +77,7 @@ impl<K: Ord + Clone> TokenBuckets<K> {
             let fullest = self.by_time.first().filter(|_| self.by_key.len() >= self.keys_max);
             return fullest.map_or(Ok(()), |(full_at, _)| retry_after(full_at.saturating_since(now)));
         };
-        let full_at = (*full_at).max(now) + self.interval;
-        retry_after(full_at.saturating_since(now).saturating_sub(self.interval * self.burst))
+        taken(Some(*full_at), 1, self.burst, self.interval, now).map(drop)
     }
 
     /// Takes `n` tokens of `key`, or none. Cost: logarithmic in the number of keys.
@@ -90,8 +87,7 @@ impl<K: Ord + Clone> TokenBuckets<K> {
     pub fn take(&mut self, key: K, n: u32, now: Instant) -> Result<(), RetryAfterMs> {
         self.forget_full(now);
         let before = self.by_key.get(&key).copied();
-        let full_at = before.unwrap_or(now).max(now) + self.interval * n;
-        retry_after(full_at.saturating_since(now).saturating_sub(self.interval * self.burst))?;
+        let full_at = taken(before, n, self.burst, self.interval, now)?;
         match before {
             Some(before) => {
                 self.by_time.remove(&(before, key.clone()));
@@ -130,6 +126,19 @@ impl<K: Ord + Clone> TokenBuckets<K> {
             }
         }
     }
+}
+
+/// When a bucket of `burst` tokens, which will be full at `full_at` or is, will be full once `n` are taken out of it.
+fn taken(
+    full_at: Option<Instant>,
+    n: u32,
+    burst: u32,
+    interval: Duration,
+    now: Instant,
+) -> Result<Instant, RetryAfterMs> {
+    let full_at = full_at.unwrap_or(now).max(now) + interval * n;
+    retry_after(full_at.saturating_since(now).saturating_sub(interval * burst))?;
+    Ok(full_at)
 }
 
 /// No wait is no error.

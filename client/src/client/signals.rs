@@ -2,11 +2,10 @@
 
 use columba_wire::limits::SIGNAL_BYTES_MAX;
 
-use super::{Client, unexpected};
+use super::Client;
 use crate::{
     driver::Ask,
     error::{Error, Result},
-    session::Reply,
     types::{Recipient, SignalBody, SignalTo},
 };
 
@@ -34,12 +33,5 @@ impl Client {
     /// `NotRegistered`, `Closed`.
     pub async fn set_typing(&self, to: impl Into<Recipient>, on: bool) -> Result<()> {
         self.done_by(Ask::Typing { to: to.into(), on }).await
-    }
-
-    async fn done_by(&self, ask: Ask) -> Result<()> {
-        match self.call(ask).await? {
-            Reply::Done => Ok(()),
-            other => Err(unexpected(&other)),
-        }
     }
 }

@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use columba_wire::{
-    ChatId, ClientSeq, DeviceId, MessageSeq, UserId,
+    ChatId, ClientSeq, Code, DeviceId, MessageSeq, UserId,
     auth::Binding,
     limits::{AGENT_BYTES_MAX, BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, HEARTBEAT_MS},
     v1::{self, ClientFrame, client_frame::Kind},
@@ -457,7 +457,7 @@ impl Session {
             if let Some(token) = request.token {
                 // That the account's devices are gone is the answer to this one.
                 let is_done = matches!(request.kind, Kind::DeleteAccount(_))
-                    && matches!(reason, Error::Goaway { code: columba_wire::Code::Revoked, .. });
+                    && matches!(reason, Error::Goaway { code: Code::Revoked, .. });
                 self.reply(token, if is_done { Ok(Reply::Done) } else { Err(Error::Closed) });
             }
         }

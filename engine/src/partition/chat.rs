@@ -168,6 +168,11 @@ impl ChatRow {
         self.blocked != [false; 2]
     }
 
+    /// Whether one of a 1:1 chat's users is deleted.
+    pub(crate) fn has_gone(&self) -> bool {
+        self.gone != [false; 2]
+    }
+
     /// A user of a 1:1 chat is deleted: it has what it is covered for. Whether nobody is left.
     pub(super) fn leave(&mut self, user: UserId) -> bool {
         let People::Direct(users, progress) = &mut self.people else {
@@ -206,7 +211,7 @@ impl ChatRow {
             None => !self.is_blocked(),
             Some(group) => !group.look.announcements || group.member(user)?.role >= Role::Admin,
         };
-        Some(Reach { members: self.members(), may_write, is_alone: self.gone != [false; 2] })
+        Some(Reach { members: self.members(), may_write, is_alone: self.has_gone() })
     }
 
     /// How far somebody is who is a member, or was one not long ago; `None` where the user is neither.
@@ -489,7 +494,7 @@ impl State {
                 if let Some(known) = row.sent_before(sender, client_seq) {
                     return known;
                 }
-                if row.gone != [false; 2] {
+                if row.has_gone() {
                     return Outcome::Refused(Code::UnknownUser);
                 }
                 if row.is_blocked() && !planted::is(Planted::BlockIgnored) {

@@ -22,11 +22,9 @@ use super::{
     Partition, State,
     chat::ChatRow,
     codec::{Put as _, Take},
-    device::Device,
     effect::{Effect, Effects, Outcome},
     group::{ChangeFields, GroupChange},
     inbox::InboxChat,
-    keys::DeviceKeys,
     membership::UserChat,
     profile::Profile,
     retention::Retention,
@@ -105,11 +103,7 @@ impl State {
         self.active.insert::<Roster>(user, None);
         self.active.insert::<LastSeen>(user, None);
         for number in devices {
-            let device = DeviceAddress { user, device: number };
-            *self.edit::<Device>(device) = None;
-            self.active.insert::<DeviceKeys>(device, None);
-            self.close_inbox(device);
-            effects.effects.push(Effect::Devices { user, devices: Vec::new(), revoked: Some(number) });
+            self.end_device(DeviceAddress { user, device: number }, Vec::new(), effects);
         }
         effects.effects.push(Effect::UserDeleted { user });
         Outcome::Done

@@ -109,13 +109,18 @@ impl State {
         let row = self.edit::<User>(user).as_mut().expect("it is there");
         row.devices.retain(|known| *known != number);
         let devices = row.devices.clone();
+        self.end_device(device, devices, effects);
+        Outcome::Done
+    }
+
+    /// A device is none any more, where its user has those that are `left`.
+    pub(super) fn end_device(&mut self, device: DeviceAddress, left: Vec<DeviceId>, effects: &mut Effects) {
         if !planted::is(Planted::RevokedStays) {
             *self.edit::<Device>(device) = None;
         }
         self.active.insert::<DeviceKeys>(device, None);
         self.close_inbox(device);
-        effects.effects.push(Effect::Devices { user, devices, revoked: Some(number) });
-        Outcome::Done
+        effects.effects.push(Effect::Devices { user: device.user, devices: left, revoked: Some(device.device) });
     }
 }
 

@@ -168,10 +168,11 @@ pub(crate) struct CoreState<D: Disk> {
     /// Partitions to look at: whether they keep messages as they should, and what has expired.
     retention_due: BTreeSet<PartitionId>,
     retention: Retention,
-    /// Users whose errands are under way; whether one is to be begun anew.
+    /// Users whose errands are under way; whether there is more to do than a running one may have seen.
     errands: BTreeMap<UserId, bool>,
-    /// Errands that failed, and when they are tried again.
+    /// Users whose errands failed.
     failed_errands: BTreeSet<UserId>,
+    /// When those are tried again.
     next_errands: Instant,
     next_tick: Instant,
     pub(crate) room: u64,

@@ -131,6 +131,20 @@ impl MemberRecord {
             || self.everywhere > self.everywhere_durable
     }
 
+    /// What its user's core is told: `messages` behind `prev`, of a chat in which nothing else is under way where it is
+    /// `fresh`.
+    fn delivery(
+        &self,
+        chat: ChatId,
+        prev: MessageSeq,
+        fresh: bool,
+        is_large: bool,
+        messages: Vec<StoredMessage>,
+    ) -> Delivery {
+        let (everywhere, hinted) = (self.everywhere, is_large && self.is_in());
+        Delivery { chat, prev, everywhere, fresh, from: self.from, until: self.until, hinted, messages }
+    }
+
     fn know_everywhere(&mut self, durable: MessageSeq) {
         self.everywhere = self.everywhere.max(durable);
         self.everywhere_durable = self.everywhere_durable.max(durable);
@@ -164,13 +178,16 @@ impl MemberRecord {
 
 impl Record {
     fn member(&self, user: UserId) -> Option<&MemberRecord> {
-        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
-        Some(&self.members[place])
+        Some(&self.members[self.place(user)?])
     }
 
     fn member_mut(&mut self, user: UserId) -> Option<&mut MemberRecord> {
-        let place = self.members.binary_search_by_key(&user, |member| member.user).ok()?;
+        let place = self.place(user)?;
         Some(&mut self.members[place])
+    }
+
+    fn place(&self, user: UserId) -> Option<usize> {
+        self.members.binary_search_by_key(&user, |member| member.user).ok()
     }
 
     /// Takes over who is in by the message `seq`, where that is news.
@@ -280,10 +297,7 @@ impl Fanout {
                 let fresh = member.covered == member.sent;
                 let prev = member.sent;
                 member.sent = seq;
-                let (everywhere, messages) = (member.everywhere, vec![message.clone()]);
-                let hinted = is_large && member.is_in();
-                let (from, until) = (member.from, member.until);
-                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, from, until, hinted, messages }));
+                deliver.push((member.user, member.delivery(chat, prev, fresh, is_large, vec![message.clone()])));
             }
         }
     }
@@ -332,18 +346,17 @@ impl Fanout {
         everywhere: MessageSeq,
         now: Instant,
     ) -> bool {
-        let Some(record) = self.chats.get_mut(&chat).filter(|record| record.member(user).is_some()) else {
+        let found = self.chats.get_mut(&chat).and_then(|record| Some((record.place(user)?, record)));
+        let Some((place, record)) = found else {
             // Everything of the chat that is for the member is durably covered; a device has caught up since. `covered`
             // is no news.
             self.note_late(chat, user, delivered, everywhere);
             return false;
         };
-        let (is_group, chat_last) = (record.seats.is_some(), record.last);
         let moved = if record.is_large { &mut self.moved_large } else { &mut self.moved };
-        let Some(member) = record.member_mut(user) else {
-            return false;
-        };
-        let last = member.last(chat_last);
+        let is_group = record.seats.is_some();
+        let member = &mut record.members[place];
+        let last = member.last(record.last);
         if covered.min(last) > member.covered {
             member.covered = covered.min(last);
             member.sent = member.sent.max(member.covered);
@@ -366,15 +379,15 @@ impl Fanout {
 
     /// All of a member's devices have what it is covered for.
     pub(crate) fn handle_settled(&mut self, chat: ChatId, user: UserId) {
-        let Some(record) = self.chats.get_mut(&chat).filter(|record| record.member(user).is_some()) else {
+        let found = self.chats.get_mut(&chat).and_then(|record| Some((record.place(user)?, record)));
+        let Some((place, record)) = found else {
             // What it is durably covered for is in the chat's row, and bounds this when it is applied. Nothing that is
             // covered later is proposed before it.
             return self.note_late(chat, user, MessageSeq::ZERO, MessageSeq::MAX);
         };
         let moved = if record.is_large { &mut self.moved_large } else { &mut self.moved };
-        if let Some(member) = record.member_mut(user)
-            && member.covered > member.everywhere
-        {
+        let member = &mut record.members[place];
+        if member.covered > member.everywhere {
             member.everywhere = member.covered;
             moved.insert(chat);
         }
@@ -439,9 +452,7 @@ impl Fanout {
                 self.moved.insert(chat);
             }
             if !messages.is_empty() {
-                let (everywhere, hinted) = (member.everywhere, is_large && member.is_in());
-                let (from, until) = (member.from, member.until);
-                deliver.push((member.user, Delivery { chat, prev, everywhere, fresh, from, until, hinted, messages }));
+                deliver.push((member.user, member.delivery(chat, prev, fresh, is_large, messages)));
             }
         }
         any && record.members.iter().any(|member| member.wants(record.last))

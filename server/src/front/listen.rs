@@ -16,7 +16,7 @@ use crate::{
     limits::ACCEPT_BACKLOG,
 };
 
-/// Times that a free port is looked for, where TCP has it and UDP has not.
+/// Times that free ports are looked for: UDP may not have what TCP has, and others may take what was chosen.
 const FREE_PORT_ATTEMPTS: usize = 16;
 /// Bytes asked for as the kernel's buffers of a UDP socket: it serves all QUIC connections of a core.
 const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -44,7 +44,7 @@ pub fn bind(
     let is_free = secure.port() == 0 || plain.is_some_and(|plain| plain.port() == 0);
     for _ in 1..FREE_PORT_ATTEMPTS {
         match try_bind(secure, plain, cores) {
-            // Somebody else has taken a port between its choice and here.
+            // UDP does not have the port, or somebody else has taken it between its choice and here.
             Err(Error::System { source, .. }) if is_free && source.kind() == io::ErrorKind::AddrInUse => {}
             bound => return bound,
         }
@@ -75,18 +75,12 @@ fn try_bind(
 
 /// The address with its port chosen, after it was bound by nobody else.
 fn choose(address: SocketAddr, with_udp: bool) -> io::Result<SocketAddr> {
-    for _ in 0..FREE_PORT_ATTEMPTS {
-        let chosen = tcp(address, false)?.local_addr()?;
-        if !with_udp {
-            return Ok(chosen);
-        }
-        match udp(chosen, false) {
-            Ok(_) => return Ok(chosen),
-            Err(error) if address.port() == 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-            Err(error) => return Err(error),
-        }
+    let listener = tcp(address, false)?;
+    let chosen = listener.local_addr()?;
+    if with_udp {
+        udp(chosen, false)?;
     }
-    Err(io::ErrorKind::AddrInUse.into())
+    Ok(chosen)
 }
 
 fn tcp(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
