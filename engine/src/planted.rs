@@ -18,6 +18,8 @@ pub enum Planted {
     RevokedStays,
     /// A member that is away gets no inbox entry, but the fan-out cursor moves.
     InboxSkipped,
+    /// What is live is pushed to a device past what waits of the chat in its inbox.
+    PushedPastInbox,
     /// A retry with the same client seq is stored as a new message.
     DuplicateStored,
     /// Who is let into a group is not delivered the message that says so.
@@ -55,6 +57,7 @@ impl Planted {
         Self::SeqReused,
         Self::RevokedStays,
         Self::InboxSkipped,
+        Self::PushedPastInbox,
         Self::DuplicateStored,
         Self::NewcomerSkipped,
         Self::DeliversToRemoved,

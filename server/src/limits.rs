@@ -2,6 +2,10 @@
 //! [`columba_wire::limits`]; those of a core are in [`crate::core::limits`]; what an operator may change is in
 //! [`crate::config`], with these as defaults or ceilings.
 
+use columba_wire::limits::BODY_BYTES_MAX;
+
+use crate::delivery::{CATCH_UP_BYTES_MAX, CATCH_UP_MAX};
+
 // Rings between cores.
 
 /// Messages in a ring from one core to another. Beyond: the sender takes no more from its core until there is room.
@@ -83,8 +87,16 @@ pub const QUIC_STREAMS: (u32, u32) = (8, 2);
 pub const QUIC_STREAM_WINDOW_BYTES: u32 = 192 * 1024;
 /// Bytes in flight to us on one QUIC connection.
 pub const QUIC_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes that we send on one QUIC connection before they are acknowledged.
-pub const QUIC_SEND_WINDOW_BYTES: u64 = 256 * 1024;
+/// Bytes that we send on one QUIC connection before they are acknowledged: what waited for a device, as much as there
+/// may be of it on the way, and room for what is live.
+pub const QUIC_SEND_WINDOW_BYTES: u64 = 512 * 1024;
+const _: () = assert!(
+    QUIC_SEND_WINDOW_BYTES
+        >= (CATCH_UP_BYTES_MAX + BODY_BYTES_MAX + CATCH_UP_MAX * DELIVER_HEAD_BYTES_MAX + QUIC_WRITE_BYTES_MAX) as u64,
+    "a catch-up leaves room"
+);
+/// Bytes of a `Deliver` beside its body, framing included, at most.
+const DELIVER_HEAD_BYTES_MAX: usize = 96;
 /// QUIC connections of an endpoint that wait for their handshake to be taken up. Beyond: refused.
 pub const QUIC_INCOMING_MAX: usize = 1_024;
 /// Bytes buffered for one of them.

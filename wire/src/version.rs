@@ -3,8 +3,11 @@
 /// Versions this crate speaks, newest first.
 pub const VERSIONS: &[u32] = &[1];
 
-/// Optional features, as bits. Version 1 has none beyond the base; unknown bits are ignored.
-pub const CAPABILITIES: u64 = 0;
+/// What waited for the device comes on a stream of its own. For QUIC.
+pub const CATCH_UP_STREAM: u64 = 1;
+
+/// Optional features, as bits. Unknown bits are ignored.
+pub const CAPABILITIES: u64 = CATCH_UP_STREAM;
 
 /// The highest version that both sides speak.
 pub fn negotiate(offered: &[u32]) -> Option<u32> {

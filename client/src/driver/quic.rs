@@ -1,4 +1,5 @@
-//! (D) Frames over QUIC: one bidirectional stream of length-prefixed records.
+//! (D) Frames over QUIC: one bidirectional stream of length-prefixed records, and one that the server opens for what
+//! waited for the device.
 
 use core::{
     net::SocketAddr,
@@ -14,11 +15,11 @@ use columba_wire::{
     frame::FrameError,
     framing::{Deframer, encode_framed},
     limits::FRAME_BYTES_MAX,
-    v1::{ChannelBinding, ClientFrame, ServerFrame},
+    v1::{ChannelBinding, ClientFrame, ServerFrame, server_frame::Kind},
 };
 use quinn::{
-    ClientConfig, Connection, Endpoint, ReadError, RecvStream, SendStream, TransportConfig, VarInt, WriteError,
-    crypto::rustls::QuicClientConfig,
+    ClientConfig, Connection, ConnectionError, Endpoint, ReadError, RecvStream, SendStream, TransportConfig, VarInt,
+    WriteError, crypto::rustls::QuicClientConfig,
 };
 
 use super::connect::{Connected, Link, Target, take_frames};
@@ -46,11 +47,29 @@ pub(crate) struct QuicLink {
     connection: Connection,
     endpoint: Endpoint,
     send: SendStream,
-    receive: RecvStream,
-    deframer: Deframer,
+    receive: Reading,
+    catch_up: CatchUp,
+    /// Whether the welcome came: what waited is behind it.
+    is_welcome: bool,
     queue: BytesMut,
     buffer: Box<[u8]>,
     write_failed: bool,
+}
+
+/// A stream from the server.
+struct Reading {
+    stream: RecvStream,
+    deframer: Deframer,
+}
+
+/// The stream of what waited for the device.
+enum CatchUp {
+    /// The server may open it.
+    Awaited(Pin<Box<dyn Future<Output = Result<RecvStream, ConnectionError>> + Send>>),
+    /// It is there.
+    Open(Reading),
+    /// It has ended; the other one tells why.
+    Over,
 }
 
 /// Connects and opens the stream.
@@ -61,7 +80,7 @@ pub(super) async fn connect(target: &Target, address: SocketAddr) -> Result<Conn
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
         .stream_receive_window(VarInt::from_u32(RECEIVE_WINDOW))
         .receive_window(VarInt::from_u32(2 * RECEIVE_WINDOW))
         .send_window(SEND_WINDOW)
@@ -81,12 +100,14 @@ pub(super) async fn connect(target: &Target, address: SocketAddr) -> Result<Conn
         .export_keying_material(&mut exporter, EXPORTER_LABEL, b"")
         .map_err(|_| target.error("no keying material for the channel binding"))?;
     let (send, receive) = connection.open_bi().await.map_err(|error| target.error(error))?;
+    let opener = connection.clone();
     let link = QuicLink {
         connection,
         endpoint,
         send,
-        receive,
-        deframer: Deframer::new(FRAME_BYTES_MAX),
+        receive: Reading::new(receive),
+        catch_up: CatchUp::Awaited(Box::pin(async move { opener.accept_uni().await })),
+        is_welcome: false,
         queue: BytesMut::new(),
         buffer: vec![0; READ_BYTES].into_boxed_slice(),
         write_failed: false,
@@ -97,6 +118,37 @@ pub(super) async fn connect(target: &Target, address: SocketAddr) -> Result<Conn
         binding: Binding { kind: ChannelBinding::TlsExporter, data: Some(exporter) },
         certificate: seen.fingerprint(),
     })
+}
+
+impl Reading {
+    fn new(stream: RecvStream) -> Self {
+        Self { stream, deframer: Deframer::new(FRAME_BYTES_MAX) }
+    }
+
+    /// Reads while something is there and there are fewer frames than that. Why the stream is over, where it is.
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+        frames_max: usize,
+        frames: &mut Vec<Result<ServerFrame, FrameError>>,
+    ) -> Result<(), String> {
+        while frames.len() < frames_max {
+            let bytes = match self.stream.poll_read(cx, buffer) {
+                Poll::Ready(Ok(0)) => return Err("closed by the server".to_owned()),
+                Poll::Ready(Ok(bytes)) => bytes,
+                // The cause says more: timed out, reset by a server that does not know the connection, closed.
+                Poll::Ready(Err(ReadError::ConnectionLost(cause))) => return Err(cause.to_string()),
+                Poll::Ready(Err(error)) => return Err(error.to_string()),
+                Poll::Pending => break,
+            };
+            self.deframer.push(&buffer[..bytes]);
+            if !take_frames(&mut self.deframer, frames) {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl QuicLink {
@@ -124,25 +176,31 @@ impl QuicLink {
             self.write_failed = true;
             self.queue.clear();
         }
-        while reads && frames.len() < FRAMES_READ_MAX {
-            let result = match self.receive.poll_read(cx, &mut self.buffer) {
-                Poll::Ready(Ok(0)) => Err("closed by the server".to_owned()),
-                Poll::Ready(Ok(bytes)) => Ok(bytes),
-                // The cause says more: timed out, reset by a server that does not know the connection, closed.
-                Poll::Ready(Err(ReadError::ConnectionLost(cause))) => Err(cause.to_string()),
-                Poll::Ready(Err(error)) => Err(error.to_string()),
-                Poll::Pending => break,
-            };
-            let bytes = match result {
-                Ok(bytes) => bytes,
-                Err(reason) => return Poll::Ready(Err(Error::ConnectionLost(reason))),
-            };
-            self.deframer.push(&self.buffer[..bytes]);
-            if !take_frames(&mut self.deframer, frames) {
-                return Poll::Ready(Ok(()));
+        if reads {
+            if let Err(reason) = self.receive.read(cx, &mut self.buffer, FRAMES_READ_MAX, frames) {
+                return Poll::Ready(Err(Error::ConnectionLost(reason)));
+            }
+            self.is_welcome |= frames.iter().flatten().any(|frame| matches!(frame.kind, Some(Kind::Welcome(_))));
+            if self.is_welcome {
+                self.read_catch_up(cx, frames);
             }
         }
         if frames.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Takes what waited, half of a turn: what is live is more than that only where somebody floods.
+    fn read_catch_up(&mut self, cx: &mut Context<'_>, frames: &mut Vec<Result<ServerFrame, FrameError>>) {
+        if let CatchUp::Awaited(opening) = &mut self.catch_up
+            && let Poll::Ready(opened) = opening.as_mut().poll(cx)
+        {
+            self.catch_up = opened.map_or(CatchUp::Over, |stream| CatchUp::Open(Reading::new(stream)));
+        }
+        let frames_max = frames.len() + FRAMES_READ_MAX / 2;
+        if let CatchUp::Open(reading) = &mut self.catch_up
+            && reading.read(cx, &mut self.buffer, frames_max, frames).is_err()
+        {
+            self.catch_up = CatchUp::Over;
+        }
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {

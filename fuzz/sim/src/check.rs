@@ -51,7 +51,7 @@ fn user_of(client: &Client) -> Option<UserId> {
 }
 
 /// The number of a message, by its body.
-fn number_of(body: &[u8]) -> Option<u64> {
+pub fn number_of(body: &[u8]) -> Option<u64> {
     core::str::from_utf8(body).ok().and_then(|text| text.split(':').nth(1)?.parse().ok())
 }
 

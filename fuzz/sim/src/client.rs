@@ -9,8 +9,9 @@ mod blocks;
 mod deletion;
 mod groups;
 mod keys;
+mod streams;
 
-use core::task::{Context, Poll, Waker};
+use core::task::Poll;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -23,14 +24,17 @@ use columba_wire::{
 };
 use ed25519_dalek::{Signer as _, SigningKey};
 
-use self::groups::What;
 pub use self::{
     blocks::{Block, Blocks, Refused},
     deletion::Deletion,
     groups::Groups,
     keys::Keys,
 };
-use crate::world::{SimSession, World};
+use self::{groups::What, streams::Streams};
+use crate::{
+    check::number_of,
+    world::{SimSession, World},
+};
 
 /// A message that the node has acknowledged, as the sender remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +111,8 @@ pub struct Client {
     pub blocks: Blocks,
     /// The end of its account, and of others'.
     pub deletion: Deletion,
+    /// What came by the stream of the catch-up.
+    streams: Streams,
     /// How many messages there are: its clock.
     pub now: u64,
 }
@@ -170,6 +176,7 @@ impl Client {
             groups: Groups::default(),
             blocks: Blocks::default(),
             deletion: Deletion::default(),
+            streams: Streams::new(u64::from_be_bytes(*seed.first_chunk().expect("32 bytes hold 8"))),
             now: 0,
             link: None,
             revoked_others: Vec::new(),
@@ -227,12 +234,20 @@ impl Client {
         };
         self.session = Some(session);
         self.stage = Stage::Hello;
-        self.frame(1, Request::Hello(v1::Hello { versions: vec![1], capabilities: 0, agent: "sim".to_owned() }));
+        self.frame(
+            1,
+            Request::Hello(v1::Hello {
+                versions: vec![1],
+                capabilities: self.streams.capabilities(),
+                agent: "sim".to_owned(),
+            }),
+        );
     }
 
     /// Drops the connection, or learns that it is gone.
     pub fn disconnect(&mut self) {
         self.session = None;
+        self.streams.reset();
         self.stage = Stage::Offline;
         self.is_synced = false;
         if let Some(link) = &mut self.link {
@@ -314,12 +329,13 @@ impl Client {
             let Some(session) = &self.session else {
                 break;
             };
-            let Poll::Ready(output) = session.poll_output(&mut Context::from_waker(Waker::noop())) else {
-                break;
+            let output = match self.streams.poll(session) {
+                Poll::Ready(output) => output,
+                Poll::Pending => break,
             };
             taken += 1;
             match output {
-                Output::Frame(frame) => {
+                Output::Frame(frame) | Output::CatchUp(frame) => {
                     session.handle_written(prost::Message::encoded_len(&frame));
                     if let Some(kind) = frame.kind {
                         self.handle(frame.request_id, kind);
@@ -516,6 +532,12 @@ impl Client {
             && *before != (sender, body.clone())
         {
             self.broken.push(format!("{handle}: seq {} of {chat} is two messages", deliver.seq));
+        }
+        // What was written before the device was linked is not for it, and may come anyhow.
+        let is_newer = |since| number_of(&body).is_some_and(|number| number > since);
+        let is_owed = self.link.as_ref().is_none_or(|link| link.since.is_some_and(is_newer));
+        if is_owed && deliver.seq < received.in_session && !received.messages.contains_key(&deliver.seq) {
+            self.broken.push(format!("{handle}: seq {} of {chat} came behind {}", deliver.seq, received.in_session));
         }
         received.in_session = received.in_session.max(deliver.seq);
         // What comes again is acknowledged again.

@@ -132,11 +132,11 @@ impl World {
         Ok(Self { disk, clock, cores, tasks, message_flag: Arc::new(Flag(AtomicBool::new(true))) })
     }
 
-    /// A connection to a core, on a plain listener.
+    /// A connection to a core, as of a transport with streams, and without TLS.
     pub fn connect(&self, core: usize) -> Option<SimSession> {
         let peer = PeerInfo {
             address: "127.0.0.1:1".parse().expect("an address"),
-            transport: Transport::WebSocket,
+            transport: Transport::Quic,
             binding: BindingOffer { exporter: None, certificate: None, plain: true },
         };
         self.cores[core % self.cores.len()].connect(peer).ok()

@@ -22,7 +22,7 @@ mod people;
 mod signals;
 
 use core::{future::poll_fn, task::Poll};
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use columba_engine::{
     env::{Clock, Disk},
@@ -50,7 +50,7 @@ use super::{
 };
 use crate::{
     core::limits::{HISTORY_STEPS_MAX, JOBS_MAX},
-    delivery::{FANOUT_READ_BYTES, SYNC_FAILED_RETRY_MS, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
+    delivery::{BEHIND_ENTRIES_MAX, FANOUT_READ_BYTES, SYNC_FAILED_RETRY_MS, SYNC_PAGE_ENTRIES, SYNC_READ_BYTES},
     session::groups,
 };
 
@@ -249,6 +249,9 @@ impl<D: Disk, C: Clock> Core<D, C> {
     /// Reads a device's inbox to its end, then lets it go live.
     async fn sync(&self, device: DeviceAddress, session: SessionRef) {
         let partition = self.owned(|core| core.state.borrow().router.user(device.user));
+        if let Err(code) = self.sync_behind(device, session).await {
+            return self.sync_failed(session, code);
+        }
         let mut cursor = 0;
         loop {
             if !self.sync_room(device, session).await {
@@ -300,6 +303,26 @@ impl<D: Disk, C: Clock> Core<D, C> {
                 });
             }
         }
+    }
+
+    /// Looks through a device's inbox for the chats that wait in it, so that others need not. Nothing that is read here
+    /// is delivered: by the time there is room the inbox is another.
+    async fn sync_behind(&self, device: DeviceAddress, session: SessionRef) -> Result<(), Code> {
+        let partition = self.owned(|core| core.state.borrow().router.user(device.user));
+        let mut chats = BTreeSet::new();
+        let (mut cursor, mut seen) = (0, 0);
+        while seen < BEHIND_ENTRIES_MAX {
+            let page =
+                partition.inbox(device, cursor, SYNC_PAGE_ENTRIES).await.map_err(|error| self.code_of(&error))?;
+            let is_last = page.len() < SYNC_PAGE_ENTRIES;
+            chats.extend(page.iter().map(|entry| entry.chat));
+            (cursor, seen) = (page.last().map_or(cursor, |entry| entry.position), seen + page.len());
+            if is_last {
+                self.with_state(|state| state.live.know_behind(device, session, chats));
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the device may be sent more. False where its session is gone.

@@ -185,6 +185,15 @@ pub struct Delivery {
     pub messages: Vec<StoredMessage>,
 }
 
+/// The way that a push takes within its connection: between the two there is no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// With everything else.
+    Live,
+    /// With what waited in the inbox.
+    CatchUp,
+}
+
 /// For a session.
 #[derive(Debug)]
 pub enum SessionMessage {
@@ -192,8 +201,8 @@ pub enum SessionMessage {
     Reply(u64, Kind),
     /// The answer to a send.
     Sent(u64, Result<v1::Sent, Code>),
-    /// Something unasked.
-    Push(Kind),
+    /// Something unasked, and the way that it takes.
+    Push(Way, Kind),
     /// Something unasked that may be left out where the client reads too slowly: a receipt, a presence, a signal.
     Hint(Kind),
     /// The connection is a device now: which, and its user's handle.

@@ -170,6 +170,8 @@ pub struct PeerInfo {
 pub enum Output {
     /// Write a frame.
     Frame(ServerFrame),
+    /// Write a frame of what waited for the device: on its own stream where there is one.
+    CatchUp(ServerFrame),
     /// Write what is left and close.
     Close,
 }
@@ -352,9 +354,15 @@ impl<D: Disk, C: Clock> SessionHandle<D, C> {
         self.core.with_state(|state| state.handle_frame(self.session, frame));
     }
 
-    /// The next thing to do for the front; wakes when there is more, or when input is wanted again.
-    pub fn poll_output(&self, cx: &mut Context<'_>) -> Poll<Output> {
-        self.core.state.borrow_mut().poll_session(self.session, self.core.clock.now(), cx)
+    /// The next thing to do for the front, which takes frames of the catch-up or does not now; wakes when there is
+    /// more, or when input is wanted again.
+    pub fn poll_output(&self, takes_catch_up: bool, cx: &mut Context<'_>) -> Poll<Output> {
+        self.core.state.borrow_mut().poll_session(self.session, takes_catch_up, self.core.clock.now(), cx)
+    }
+
+    /// Whether what waited for the device goes by a stream of its own.
+    pub fn has_catch_up_stream(&self) -> bool {
+        self.core.state.borrow().session(self.session).is_some_and(crate::session::Session::has_catch_up_stream)
     }
 
     /// Bytes that the next frame may have.

@@ -1,8 +1,8 @@
 //! The user's side of delivery: sessions, what was pushed and not acknowledged, what goes to the inbox.
 //!
-//! A device is *away* (no session), *syncing* (a job reads its inbox; what arrives meanwhile is held, or goes behind it
-//! into the inbox) or *live* (what arrives is pushed at once, or held for a while where too much is unacknowledged).
-//! See [`super`] for what must hold.
+//! A device is *away* (no session), *syncing* (a job reads its inbox; what arrives meanwhile of a chat that waits there
+//! is held, or goes behind it into the inbox) or *live* (what arrives is pushed at once, or held for a while where too
+//! much is unacknowledged). See [`super`] for what must hold.
 //!
 //! Invariants
 //! - A message that lets the user into a chat, or puts it out, is not covered before that is noted in its partition.
@@ -19,10 +19,11 @@ mod device;
 mod devices;
 mod notes;
 mod progress;
+mod sync;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use columba_engine::{
     env::Instant,
@@ -35,15 +36,15 @@ use columba_engine::{
 use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
 use rustc_hash::FxHashMap;
 
-use self::{device::DeviceLive, progress::Progress};
+use self::{device::DeviceLive, progress::Progress, sync::Behind};
 use super::{ACK_WAIT, HINT_AFTER, WAITING_MAX};
-use crate::core::message::{Delivery, SessionRef};
+use crate::core::message::{Delivery, SessionRef, Way};
 
 /// What the user's side wants done.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum LiveOutput {
     /// Push a message to a session.
-    Push(SessionRef, ChatId, StoredMessage),
+    Push(SessionRef, Way, ChatId, StoredMessage),
     /// Catch-up is complete.
     Synced(SessionRef),
     /// The session was replaced by a newer one of its device.
@@ -115,6 +116,11 @@ impl ChatLive {
         self.noting.map_or(covered, |(first, _)| covered.min(first.prev()))
     }
 
+    /// Whether something is on its way into a device's inbox.
+    fn is_appending(&self, device: DeviceId) -> bool {
+        self.devices.iter().any(|progress| progress.device == device && progress.inboxing > progress.inboxed)
+    }
+
     /// Whether every device is covered, and no check is due.
     fn is_done(&self) -> bool {
         self.noting.is_none()
@@ -148,22 +154,10 @@ impl Live {
         if user.sessions.is_empty() {
             out.push(LiveOutput::Presence(address.user, true));
         }
-        let device = DeviceLive {
-            session,
-            live: false,
-            unacked: FxHashMap::default(),
-            unacked_messages: 0,
-            unacked_bytes: 0,
-            entries: VecDeque::new(),
-            held: VecDeque::new(),
-            held_bytes: 0,
-            owes_synced: false,
-            syncing: true,
-        };
-        user.sessions.insert(address.device, device);
+        user.sessions.insert(address.device, DeviceLive::new(session));
         // What waited for a hint is to be read from the inbox now.
         self.spill(address);
-        out.push(LiveOutput::StartSync(address, session));
+        self.start_sync(address, out);
     }
 
     /// A session has ended: what it did not acknowledge goes to the inbox.
@@ -307,17 +301,16 @@ impl Live {
                 continue;
             }
             match user.sessions.get_mut(&progress.device) {
-                Some(device) if device.live && device.held.is_empty() && device.has_room() => {
-                    device.count_push(chat, seq, message.body.len());
+                Some(device) if device.takes(chat) && device.has_room() => {
+                    let way = device.count_push(chat, seq, message.body.len(), Way::Live);
                     progress.pushed = seq;
                     if progress.start(now) {
                         self.checks.push_back((now + ACK_WAIT, address, chat));
                     }
-                    out.push(LiveOutput::Push(device.session, chat, message.clone()));
+                    out.push(LiveOutput::Push(device.session, way, chat, message.clone()));
                 }
                 Some(device) if device.may_hold() => {
-                    device.held_bytes += message.body.len();
-                    device.held.push_back((chat, message.clone()));
+                    device.hold(chat, message.clone());
                     if progress.start(now) {
                         self.checks.push_back((now + ACK_WAIT, address, chat));
                     }
@@ -347,8 +340,7 @@ impl Live {
         device.live = false;
         device.owes_synced = false;
         if !device.syncing {
-            device.syncing = true;
-            out.push(LiveOutput::StartSync(address, device.session));
+            self.start_sync(address, out);
         }
     }
 
@@ -394,6 +386,9 @@ impl Live {
         }
         progress.inboxing = to;
         progress.since = None;
+        if let Some(device) = user.sessions.get_mut(&address.device) {
+            device.behind.add(chat);
+        }
         if let Some(at) = self.append_at.get(&(address, chat)) {
             self.appends[*at].to = to;
             return;
@@ -461,7 +456,7 @@ impl Live {
             out.push(LiveOutput::WakeSync(address));
         }
         let drains = device.live && !device.held.is_empty();
-        let unacked_of_chat = device.unacked.contains_key(&chat);
+        let unacked_of_chat = device.has_unacked(chat);
         match user.chats.get_mut(&chat) {
             Some(record) => {
                 if let Some(progress) = record.devices.iter_mut().find(|progress| progress.device == address.device) {
@@ -557,138 +552,13 @@ impl Live {
         self.device(address).is_some_and(|device| device.session == session)
     }
 
-    /// Whether a sync job may push to the device now.
-    pub(crate) fn has_room(&self, address: DeviceAddress) -> bool {
-        self.device(address).is_some_and(DeviceLive::has_room)
-    }
-
     fn device(&self, address: DeviceAddress) -> Option<&DeviceLive> {
         self.users.get(&address.user)?.sessions.get(&address.device)
-    }
-
-    /// A sync job hands over a message from the inbox. Pushed, unless it was in this session already.
-    pub(crate) fn push_synced(
-        &mut self,
-        address: DeviceAddress,
-        chat: ChatId,
-        message: StoredMessage,
-        out: &mut Vec<LiveOutput>,
-    ) {
-        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
-        else {
-            return;
-        };
-        let in_session = device.unacked.get(&chat).and_then(|queue| queue.back()).map(|(seq, _)| *seq);
-        if message.sender == address || in_session.is_some_and(|pushed| message.seq <= pushed) {
-            return;
-        }
-        device.count_push(chat, message.seq, message.body.len());
-        let session = device.session;
-        if let Some(progress) = self.progress(address, chat) {
-            progress.pushed = progress.pushed.max(message.seq);
-        }
-        out.push(LiveOutput::Push(session, chat, message));
     }
 
     fn progress(&mut self, address: DeviceAddress, chat: ChatId) -> Option<&mut Progress> {
         let record = self.users.get_mut(&address.user)?.chats.get_mut(&chat)?;
         record.devices.iter_mut().find(|progress| progress.device == address.device)
-    }
-
-    /// A sync job has handed over all of an inbox entry.
-    pub(crate) fn push_synced_entry(
-        &mut self,
-        address: DeviceAddress,
-        position: u64,
-        chat: ChatId,
-        to: MessageSeq,
-        out: &mut Vec<LiveOutput>,
-    ) {
-        let Some(device) = self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
-        else {
-            return;
-        };
-        // Where nothing of it is unacknowledged (own messages, or acknowledged while it was on its way), it is done.
-        let waits = device.unacked.get(&chat).is_some_and(|queue| queue.iter().any(|(seq, _)| *seq <= to));
-        let last = device
-            .unacked
-            .get(&chat)
-            .and_then(|queue| queue.iter().rev().map(|(seq, _)| *seq).find(|seq| *seq <= to))
-            .unwrap_or(to);
-        if waits || !device.entries.is_empty() {
-            device.entries.push_back((position, chat, last, !waits));
-        } else {
-            out.push(LiveOutput::Trim(address, position, chat));
-        }
-    }
-
-    /// The inbox was read to its end: go live, unless something is on its way into it. Returns whether it did.
-    pub(crate) fn go_live(&mut self, address: DeviceAddress, now: Instant, out: &mut Vec<LiveOutput>) -> bool {
-        let Some(user) = self.users.get(&address.user) else {
-            return false;
-        };
-        let appending = user
-            .chats
-            .values()
-            .flat_map(|record| &record.devices)
-            .any(|progress| progress.device == address.device && progress.inboxing > progress.inboxed);
-        if appending {
-            return false;
-        }
-        let Some(user) = self.users.get_mut(&address.user) else {
-            return false;
-        };
-        let Some(device) = user.sessions.get_mut(&address.device) else {
-            return false;
-        };
-        device.live = true;
-        device.syncing = false;
-        device.owes_synced = true;
-        let mut all_acked = BTreeSet::new();
-        user.chats.iter_mut().for_each(|(chat, record)| {
-            let progress = record.devices.iter_mut().find(|progress| progress.device == address.device);
-            if let (Some(progress), None) = (progress, device.first_pending(*chat))
-                && progress.handle_all_acked()
-            {
-                all_acked.insert(*chat);
-            }
-        });
-        for chat in all_acked {
-            self.report(address.user, chat, true, out);
-        }
-        self.drain_held(address, now, out);
-        true
-    }
-
-    /// Pushes what is held, as far as there is room. What stays is pushed as acknowledgements come. The device is told
-    /// that it has caught up when nothing that waited is held any more.
-    fn drain_held(&mut self, address: DeviceAddress, now: Instant, out: &mut Vec<LiveOutput>) {
-        loop {
-            let Some(device) =
-                self.users.get_mut(&address.user).and_then(|user| user.sessions.get_mut(&address.device))
-            else {
-                return;
-            };
-            if device.held.is_empty() && core::mem::take(&mut device.owes_synced) {
-                out.push(LiveOutput::Synced(device.session));
-            }
-            if !device.has_room() {
-                return;
-            }
-            let Some((chat, message)) = device.held.pop_front() else {
-                return;
-            };
-            device.held_bytes -= message.body.len();
-            device.count_push(chat, message.seq, message.body.len());
-            let session = device.session;
-            if let Some(progress) = self.progress(address, chat) {
-                progress.pushed = progress.pushed.max(message.seq);
-                if progress.start(now) {
-                    self.checks.push_back((now + ACK_WAIT, address, chat));
-                }
-            }
-            out.push(LiveOutput::Push(session, chat, message));
-        }
     }
 }
 

@@ -17,7 +17,8 @@
 //! the chat when it comes back.
 //!
 //! Invariants
-//! - Per device a chat's messages are pushed in order of seq, without gaps: first what is in the inbox, then live.
+//! - Per device a chat's messages are pushed in order of seq, without gaps: first what is in the inbox, then live. A
+//!   chat that does not wait in the inbox does not wait for it.
 //! - A device is live only when its inbox is empty and nothing is on its way into it.
 //! - What was pushed and not acknowledged when a session ends, falls behind, or after [`ACK_WAIT`] goes to the inbox,
 //!   before anything newer of the chat does.
@@ -69,6 +70,13 @@ pub const HELD_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of messages pushed to a device and not acknowledged; beyond (and beyond `UNACKED_MAX` messages) it falls
 /// behind.
 pub const UNACKED_BYTES_MAX: usize = columba_wire::limits::OUTBOX_BYTES_MAX;
+/// What a catch-up may have pushed and unacknowledged of these bounds: the rest is for what is live meanwhile.
+pub const CATCH_UP_MAX: usize = columba_wire::limits::UNACKED_MAX / 4 * 3;
+/// The same in bytes.
+pub const CATCH_UP_BYTES_MAX: usize = UNACKED_BYTES_MAX / 4 * 3;
+/// Inbox entries that are looked through for the chats that wait in it, before a catch-up begins. Beyond: any chat may
+/// be among them, and what comes of it waits until the inbox is read to its end.
+pub const BEHIND_ENTRIES_MAX: usize = 16_384;
 /// Inbox entries read at a time while catching up.
 pub const SYNC_PAGE_ENTRIES: usize = 64;
 /// Bytes of bodies read at a time while catching up.

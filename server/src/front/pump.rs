@@ -3,10 +3,12 @@
 //! ```text
 //!   link.poll_read -> decode -> session.handle_frame            while the session wants input
 //!   session.poll_output -> link.queue ... -> link.poll_flush    all that is ready, then one flush
+//!                       -> link.queue_catch_up                  what waited, where it has a stream of its own
 //! ```
 //!
 //! Invariants
 //! - While a flush waits for the peer nothing more is taken from the session: its outbox is the queue, and bounded.
+//! - A catch-up that waits for the peer on its own stream holds up nothing else.
 //! - A peer that makes no progress with what was written for 30 s, or with a frame it began for 10 s, is given up.
 //! - The bound of a frame is raised before the welcome is queued: who has read it may use the new one at once.
 //! - The pump awaits nothing but the connection, the session and its own timer, and never blocks one on another.
@@ -77,6 +79,22 @@ pub(crate) trait Link {
     fn queue(&mut self, cx: &mut Context<'_>, frame: &ServerFrame) -> Result<Queued, End>;
     /// Writes all that is queued.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>>;
+    /// Lets what waited for the device have a stream of its own, which the peer agrees to.
+    fn allow_catch_up_stream(&mut self) {}
+    /// Whether what waited has a stream of its own, which is opened by the first call.
+    fn has_catch_up_stream(&mut self, _cx: &mut Context<'_>) -> bool {
+        false
+    }
+    /// Whether a frame of what waited may be queued now.
+    fn takes_catch_up(&self) -> bool {
+        true
+    }
+    /// Takes a frame for that stream.
+    fn queue_catch_up(&mut self, _frame: &ServerFrame) {}
+    /// Writes to that stream as much as the peer takes now. Returns the bytes.
+    fn poll_catch_up(&mut self, _cx: &mut Context<'_>) -> Result<usize, End> {
+        Ok(0)
+    }
     /// Bytes that left for the socket so far, with the transport's own.
     fn bytes_written(&self) -> u64;
     /// Whether a frame has begun to arrive and not ended.
@@ -100,6 +118,8 @@ pub(crate) struct Pump<'a, L, D: Disk, C: Clock> {
     /// Bytes of frames taken from the session and not reported written.
     outstanding: usize,
     written_before: u64,
+    /// The same of the stream of what waited.
+    outstanding_catch_up: usize,
     partial_since: Option<Instant>,
     stalled_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -126,6 +146,7 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
             is_logged_in: false,
             outstanding: 0,
             written_before,
+            outstanding_catch_up: 0,
             partial_since: None,
             stalled_since: None,
             timer: None,
@@ -153,6 +174,7 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
 
     /// Writes what the session has, until it has no more or the peer must read first.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        self.write_catch_up(cx)?;
         loop {
             if self.is_flushing {
                 match self.link.poll_flush(cx) {
@@ -168,13 +190,14 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
                     return Err(End::Session);
                 }
             }
-            match self.session.poll_output(cx) {
-                Poll::Ready(Output::Frame(frame)) => {
+            match self.session.poll_output(self.link.takes_catch_up(), cx) {
+                Poll::Ready(Output::CatchUp(frame)) if self.link.has_catch_up_stream(cx) => {
+                    self.outstanding_catch_up += self.count_out(&frame);
+                    self.link.queue_catch_up(&frame);
+                }
+                Poll::Ready(Output::Frame(frame) | Output::CatchUp(frame)) => {
                     self.note_login();
-                    let bytes = frame.encoded_len();
-                    self.outstanding += bytes;
-                    self.metrics.frames_out_total.add(1);
-                    self.metrics.frame_bytes_out_total.add(bytes as u64);
+                    self.outstanding += self.count_out(&frame);
                     self.is_dirty = true;
                     self.is_flushing = self.link.queue(cx, &frame)? == Queued::Blocked;
                 }
@@ -186,9 +209,29 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
                     self.is_dirty = false;
                     self.is_flushing = true;
                 }
+                // What was written made room.
+                Poll::Pending if self.write_catch_up(cx)? => {}
                 Poll::Pending => return Ok(()),
             }
         }
+    }
+
+    fn count_out(&self, frame: &ServerFrame) -> usize {
+        let bytes = frame.encoded_len();
+        self.metrics.frames_out_total.add(1);
+        self.metrics.frame_bytes_out_total.add(bytes as u64);
+        bytes
+    }
+
+    /// Writes what waited, as far as the peer takes it. Returns whether it took something.
+    fn write_catch_up(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let written = self.link.poll_catch_up(cx)?;
+        let frames = written.min(self.outstanding_catch_up);
+        if frames > 0 {
+            self.outstanding_catch_up -= frames;
+            self.session.handle_written(frames);
+        }
+        Ok(written > 0)
     }
 
     fn handle_flushed(&mut self) {
@@ -243,6 +286,9 @@ impl<'a, L: Link, D: Disk, C: Clock> Pump<'a, L, D, C> {
         if !self.is_logged_in && self.session.frame_bytes_max() > FRAME_BYTES_UNAUTHENTICATED_MAX {
             self.is_logged_in = true;
             self.link.set_frame_bytes_max(self.session.frame_bytes_max());
+            if self.session.has_catch_up_stream() {
+                self.link.allow_catch_up_stream();
+            }
             self.lobby.leave();
         }
     }

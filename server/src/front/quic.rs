@@ -1,4 +1,5 @@
-//! (D) QUIC: one bidirectional stream of length-prefixed frames for each connection.
+//! (D) QUIC: one bidirectional stream of length-prefixed frames for each connection, and for clients that agree to it
+//! one of what waited in their inbox, which the server opens when there is something.
 //!
 //! quinn's defaults are overridden (`transport_config`): they let one stranger pin gigabytes. The stream's window of
 //! 192 KiB keeps 15 Mbit/s over a round trip of 100 ms, and a client has at most 64 sends in flight anyway; one frame
@@ -65,6 +66,8 @@ use crate::{
 
 /// Bytes taken from a stream at once.
 const READ_BYTES: usize = 64 * 1024;
+/// The priority of what waited: everything else goes before it. A stream has 0 where nothing is said.
+const CATCH_UP_PRIORITY: i32 = -1;
 /// Bytes of output buffer that a connection keeps while it is idle.
 const OUT_BYTES_KEPT: usize = 4 * 1024;
 
@@ -224,7 +227,7 @@ async fn serve_connection<D: Disk, C: Clock>(
         Ok(session) => session,
         Err(code) => return code.number(),
     };
-    let mut link = QuicLink::new(send, receive);
+    let mut link = QuicLink::new(connection.clone(), send, receive);
     let pump = Pump::new(&mut link, &session, ticket, &front.metrics).run();
     let end = match select(pin!(pump), pin!(refuse_streams(connection))).await {
         Either::Left((end, _)) => end,
@@ -259,19 +262,31 @@ async fn refuse_streams(connection: &Connection) {
     }
 }
 
-/// The server's side of the stream.
+/// The server's side of the stream, and of the one of what waited.
 struct QuicLink {
+    connection: Connection,
     send: SendStream,
     receive: RecvStream,
     deframer: Deframer,
     out: BytesMut,
     written: u64,
+    catch_up: CatchUp,
+}
+
+/// The stream of what waited.
+enum CatchUp {
+    /// There is none: it goes with everything else.
+    Off,
+    /// There may be one.
+    Allowed,
+    /// There is one, with what is to be written to it.
+    Open(SendStream, BytesMut),
 }
 
 impl QuicLink {
-    fn new(send: SendStream, receive: RecvStream) -> Self {
+    fn new(connection: Connection, send: SendStream, receive: RecvStream) -> Self {
         let deframer = Deframer::new(FRAME_BYTES_UNAUTHENTICATED_MAX);
-        Self { send, receive, deframer, out: BytesMut::new(), written: 0 }
+        Self { connection, send, receive, deframer, out: BytesMut::new(), written: 0, catch_up: CatchUp::Off }
     }
 
     /// Ends our half of the stream, and waits for the peer to have it all; within a time.
@@ -322,6 +337,58 @@ impl Link for QuicLink {
             self.out = BytesMut::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn allow_catch_up_stream(&mut self) {
+        self.catch_up = CatchUp::Allowed;
+    }
+
+    fn has_catch_up_stream(&mut self, cx: &mut Context<'_>) -> bool {
+        if let CatchUp::Allowed = self.catch_up {
+            // A client that agrees to the stream lets us open it: where it does not, there is none.
+            let opening = pin!(self.connection.open_uni()).poll(cx);
+            self.catch_up = match opening {
+                Poll::Ready(Ok(stream)) => {
+                    // Fails only where the stream is over already, which its next write tells.
+                    let _ = stream.set_priority(CATCH_UP_PRIORITY);
+                    CatchUp::Open(stream, BytesMut::new())
+                }
+                Poll::Ready(Err(_)) | Poll::Pending => CatchUp::Off,
+            };
+        }
+        matches!(self.catch_up, CatchUp::Open(..))
+    }
+
+    fn takes_catch_up(&self) -> bool {
+        match &self.catch_up {
+            CatchUp::Open(_, out) => out.len() < QUIC_WRITE_BYTES_MAX,
+            CatchUp::Off | CatchUp::Allowed => true,
+        }
+    }
+
+    fn queue_catch_up(&mut self, frame: &ServerFrame) {
+        if let CatchUp::Open(_, out) = &mut self.catch_up {
+            encode_framed(frame, out);
+        }
+    }
+
+    fn poll_catch_up(&mut self, cx: &mut Context<'_>) -> core::result::Result<usize, End> {
+        let CatchUp::Open(stream, out) = &mut self.catch_up else {
+            return Ok(0);
+        };
+        let waiting = out.len();
+        while !out.is_empty() {
+            match Pin::new(&mut *stream).poll_write(cx, out) {
+                Poll::Ready(Ok(bytes)) => out.advance(bytes),
+                Poll::Ready(Err(_)) => return Err(End::Peer),
+                Poll::Pending => break,
+            }
+        }
+        let written = waiting - out.len();
+        if out.is_empty() && out.capacity() > OUT_BYTES_KEPT {
+            *out = BytesMut::new();
+        }
+        Ok(written)
     }
 
     fn bytes_written(&self) -> u64 {

@@ -22,7 +22,7 @@ use columba_wire::{
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::SessionEnv;
-use crate::core::{Admitted, PeerInfo, links::NewDevice, message::Registration};
+use crate::core::{Admitted, PeerInfo, Transport, links::NewDevice, message::Registration};
 
 /// A connection that is not logged in.
 pub(crate) struct Handshake {
@@ -33,6 +33,8 @@ pub(crate) struct Handshake {
     waiting: bool,
     linking: bool,
     attempts: u32,
+    /// What both sides can do beyond the base.
+    capabilities: u64,
 }
 
 /// What a frame led to.
@@ -67,7 +69,12 @@ pub(crate) fn verify(key: &[u8; 32], signed: &[u8], signature: &[u8; 64]) -> boo
 
 impl Handshake {
     pub(crate) fn new(peer: PeerInfo) -> Self {
-        Self { peer, agent: String::new(), nonce: None, waiting: false, linking: false, attempts: 0 }
+        Self { peer, agent: String::new(), nonce: None, waiting: false, linking: false, attempts: 0, capabilities: 0 }
+    }
+
+    /// What both sides can do beyond the base.
+    pub(crate) fn capabilities(&self) -> u64 {
+        self.capabilities
     }
 
     pub(crate) fn handle(
@@ -129,9 +136,13 @@ impl Handshake {
         (env.rng)(&mut nonce);
         self.nonce = Some(nonce);
         self.agent.clone_from(&hello.agent);
+        let has_streams = self.peer.transport == Transport::Quic;
+        let offered =
+            if has_streams { version::CAPABILITIES } else { version::CAPABILITIES & !version::CATCH_UP_STREAM };
+        self.capabilities = hello.capabilities & offered;
         Step::Reply(Kind::Challenge(v1::Challenge {
             version,
-            capabilities: hello.capabilities & version::CAPABILITIES,
+            capabilities: self.capabilities,
             nonce: bytes::Bytes::copy_from_slice(&nonce),
             server_time_ms: wall.as_millis(),
             registration: env.registration.kind().into(),

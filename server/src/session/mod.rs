@@ -41,6 +41,7 @@ use columba_wire::{
     },
     link::LinkCode,
     v1::{self, ClientFrame, client_frame::Kind as Request, server_frame::Kind},
+    version,
 };
 
 pub(crate) use self::devices::Approval;
@@ -52,7 +53,7 @@ use crate::{
         links::NewDevice,
         message::{
             Ask, ChatMessage, DevicesAsk, Registration, SendContent, SendRequest, SessionMessage, SessionRef,
-            UserMessage,
+            UserMessage, Way,
         },
     },
     rate::TokenBucket,
@@ -93,6 +94,8 @@ pub(crate) struct Session {
     opened_at: Instant,
     last_frame_at: Instant,
     subscriptions: Vec<UserId>,
+    /// What both sides can do beyond the base, once it is open.
+    capabilities: u64,
 }
 
 enum State {
@@ -114,6 +117,7 @@ impl Session {
             opened_at: now,
             last_frame_at: now,
             subscriptions: Vec::new(),
+            capabilities: 0,
         }
     }
 
@@ -353,7 +357,8 @@ impl Session {
                     Err(code) => self.refuse(request_id, code, ""),
                 }
             }
-            SessionMessage::Push(kind) => self.outbox.push(0, kind),
+            SessionMessage::Push(Way::Live, kind) => self.outbox.push(0, kind),
+            SessionMessage::Push(Way::CatchUp, kind) => self.outbox.push_catch_up(kind),
             SessionMessage::Hint(kind) => self.outbox.push_hint(kind),
             SessionMessage::Linked(..) => debug_assert!(false, "the core takes it for a verdict"),
             SessionMessage::Goaway(code, reconnect_after_ms) => self.goaway(code, reconnect_after_ms),
@@ -375,9 +380,8 @@ impl Session {
             self.carry_out(request_id, step, &mut Vec::new());
             return None;
         };
-        self.outbox.push(request_id, Kind::Welcome(handshake::welcome(admitted, wall)));
-        self.state = State::Open(admitted.device);
-        Some(admitted.device)
+        self.capabilities = handshake.capabilities();
+        Some(self.open(request_id, admitted, wall))
     }
 
     /// The verdict on a registration. Returns the device where it is accepted.
@@ -392,13 +396,11 @@ impl Session {
         };
         match outcome {
             Ok(admitted) => {
-                let address = admitted.device;
-                let user_id = Bytes::copy_from_slice(address.user.as_bytes());
-                let registered = v1::Registered { user_id, device_id: address.device.get() };
+                self.capabilities = handshake.capabilities();
+                let user_id = Bytes::copy_from_slice(admitted.device.user.as_bytes());
+                let registered = v1::Registered { user_id, device_id: admitted.device.device.get() };
                 self.outbox.push(request_id, Kind::Registered(registered));
-                self.outbox.push(0, Kind::Welcome(handshake::welcome(admitted, wall)));
-                self.state = State::Open(address);
-                Some(address)
+                Some(self.open(0, admitted, wall))
             }
             Err(code) => {
                 let step = handshake.handle_failure(code);
@@ -440,13 +442,19 @@ impl Session {
         if !handshake.is_linking() || self.outbox.is_closing() {
             return None;
         }
+        self.capabilities = handshake.capabilities();
         let user_id = Bytes::copy_from_slice(address.user.as_bytes());
         self.outbox.push(0, Kind::Linked(v1::Linked { user_id, device_id: address.device.get(), handle }));
-        let admitted = Admitted { device: address, one_time_keys: 0 };
-        self.outbox.push(0, Kind::Welcome(handshake::welcome(admitted, wall)));
-        self.state = State::Open(address);
         self.last_frame_at = now;
-        Some(address)
+        Some(self.open(0, Admitted { device: address, one_time_keys: 0 }, wall))
+    }
+
+    /// The device may speak from now on, and is told so.
+    fn open(&mut self, request_id: u64, admitted: Admitted, wall: WallTime) -> DeviceAddress {
+        let address = admitted.device;
+        self.outbox.push_welcome(request_id, handshake::welcome(admitted, wall));
+        self.state = State::Open(address);
+        address
     }
 
     /// When time alone changes something.
@@ -504,9 +512,14 @@ impl Session {
         self.outbox.close();
     }
 
-    /// The next thing for the front.
-    pub(crate) fn poll_output(&mut self, now: Instant) -> Option<Output> {
-        self.outbox.poll(now)
+    /// The next thing for the front, which takes frames of the catch-up or does not now.
+    pub(crate) fn poll_output(&mut self, takes_catch_up: bool, now: Instant) -> Option<Output> {
+        self.outbox.poll(takes_catch_up, now)
+    }
+
+    /// Whether what waited for the device goes by a stream of its own.
+    pub(crate) fn has_catch_up_stream(&self) -> bool {
+        self.capabilities & version::CATCH_UP_STREAM != 0
     }
 
     /// The connection is gone.

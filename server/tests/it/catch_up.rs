@@ -4,13 +4,15 @@ use core::time::Duration;
 
 use columba_wire::{
     ChatId,
+    frame::decode_server,
     v1::{self, client_frame::Kind as Request, server_frame::Kind},
+    version::CATCH_UP_STREAM,
 };
 use tokio::time::Instant;
 
 use crate::{
-    link::{Over, TRANSPORTS},
-    node::{Node, PATIENCE, run, setup, until},
+    link::{ALL_TRANSPORTS, CatchUp, Link, Over, TRANSPORTS},
+    node::{Node, PATIENCE, run, setup, soon, until},
     raw::{Person, Raw, ack, id, send},
 };
 
@@ -207,5 +209,110 @@ fn a_message_acknowledged_at_once_costs_one_durable_write_and_no_inbox() {
             per_message("frames_out_total"),
             per_message("socket_flushes_total"),
         );
+    });
+}
+
+/// The next message that waited, or `None` for `Synced`.
+async fn waited(stream: &mut CatchUp) -> Option<v1::Deliver> {
+    let frame = soon("what waited", stream.receive()).await.expect("the stream is open");
+    match decode_server(frame).unwrap().kind {
+        Some(Kind::Deliver(deliver)) => Some(deliver),
+        Some(Kind::Synced(_)) => None,
+        other => panic!("not what waited: {other:?}"),
+    }
+}
+
+/// The next message.
+async fn message(raw: &mut Raw) -> v1::Deliver {
+    raw.expect("a message", |kind| if let Kind::Deliver(deliver) = kind { Some(deliver) } else { None }).await
+}
+
+#[test]
+fn what_waits_has_a_quic_stream_of_its_own_and_holds_up_nothing_that_is_said_meanwhile() {
+    run(LIMIT, async {
+        let node = setup().cores(2).start().await;
+        let [mut ada, mut bob, mut carl] = ["ada", "bob", "carl"].map(Person::new);
+        let mut a = Raw::register(&node, Over::Tls, &mut ada).await;
+        let mut c = Raw::register(&node, Over::Plain, &mut carl).await;
+        drop(Raw::register(&node, Over::Tls, &mut bob).await);
+        send_many(&mut a, &bob, 1..=WAITING).await;
+        let (waits, is_said) = (ChatId::direct(ada.user(), bob.user()), ChatId::direct(carl.user(), bob.user()));
+
+        let mut b = Raw::connect(&node, Over::Quic).await;
+        assert_eq!(b.login_with(&bob, CATCH_UP_STREAM | 1 << 40).await, CATCH_UP_STREAM, "of those both have");
+        let Link::Quic(quic) = &b.link else { panic!("over QUIC") };
+        let mut stream = soon("the stream", quic.catch_up()).await;
+        // Nothing is acknowledged: what waits comes to a halt.
+        let mut next = 1;
+        let take = |deliver: v1::Deliver, next: &mut u64| {
+            assert_eq!((&deliver.chat_id[..], deliver.seq), (&waits.as_bytes()[..], *next), "in order, each once");
+            *next += 1;
+        };
+        take(waited(&mut stream).await.expect("a message before synced"), &mut next);
+        for number in 1..=3 {
+            c.request(send(number, bob.user(), b"now".to_vec())).await;
+            let deliver = message(&mut b).await;
+            assert_eq!((&deliver.chat_id[..], deliver.seq), (&is_said.as_bytes()[..], number));
+        }
+        // A message of the chat that waits comes behind what waits of it.
+        a.request(send(WAITING + 1, bob.user(), b"behind".to_vec())).await;
+        b.request(ack(is_said, 3)).await;
+        while next <= WAITING + 1 {
+            take(waited(&mut stream).await.expect("a message before synced"), &mut next);
+            if next % 50 == 0 || next > WAITING {
+                b.request(ack(waits, next - 1)).await;
+            }
+        }
+        assert!(waited(&mut stream).await.is_none(), "more than what waited");
+        // From now on everything is said on the first stream.
+        a.request(send(WAITING + 2, bob.user(), b"live".to_vec())).await;
+        let live = message(&mut b).await;
+        assert_eq!((&live.chat_id[..], live.seq), (&waits.as_bytes()[..], WAITING + 2));
+        b.request(ack(waits, WAITING + 2)).await;
+        drop(b);
+        nothing_waits(&node, &bob).await;
+    });
+}
+
+#[test]
+fn where_all_goes_one_way_what_waits_holds_up_no_other_chat_either() {
+    run(LIMIT, async {
+        let node = setup().start().await;
+        for over in ALL_TRANSPORTS {
+            let [mut ada, mut bob, mut carl] =
+                ["ada", "bob", "carl"].map(|name| Person::new(&format!("{name}-{over:?}").to_lowercase()));
+            let mut a = Raw::register(&node, Over::Tls, &mut ada).await;
+            let mut c = Raw::register(&node, Over::Plain, &mut carl).await;
+            drop(Raw::register(&node, Over::Tls, &mut bob).await);
+            send_many(&mut a, &bob, 1..=WAITING).await;
+            let (waits, is_said) = (ChatId::direct(ada.user(), bob.user()), ChatId::direct(carl.user(), bob.user()));
+
+            let mut b = Raw::connect(&node, over).await;
+            // Who has no streams has no use for one, whatever it says.
+            let offers = if over == Over::Quic { 0 } else { CATCH_UP_STREAM };
+            assert_eq!(b.login_with(&bob, offers).await, 0, "{over:?}");
+            assert_eq!(message(&mut b).await.seq, 1, "{over:?}");
+            c.request(send(1, bob.user(), b"now".to_vec())).await;
+            let mut next = 2;
+            loop {
+                let deliver = message(&mut b).await;
+                if deliver.chat_id[..] == is_said.as_bytes()[..] {
+                    break;
+                }
+                assert_eq!((&deliver.chat_id[..], deliver.seq), (&waits.as_bytes()[..], next), "{over:?}");
+                next += 1;
+            }
+            assert!(next < WAITING, "{over:?}: it came behind all that waited");
+            b.request(ack(is_said, 1)).await;
+            b.request(ack(waits, next - 1)).await;
+            while next <= WAITING {
+                assert_eq!(message(&mut b).await.seq, next, "{over:?}");
+                if next % 50 == 0 || next == WAITING {
+                    b.request(ack(waits, next)).await;
+                }
+                next += 1;
+            }
+            synced(&mut b).await;
+        }
     });
 }

@@ -292,13 +292,35 @@ impl Quic {
     }
 
     async fn receive(&mut self) -> Option<Bytes> {
-        loop {
-            if let Some(frame) = self.deframer.next_frame().unwrap() {
-                return Some(frame);
-            }
-            let chunk = self.receive.read_chunk(64 * 1024, true).await.ok()??;
-            self.deframer.push(&chunk.bytes);
+        next_frame(&mut self.receive, &mut self.deframer).await
+    }
+
+    /// The stream that the node opens for what waited.
+    pub(crate) async fn catch_up(&self) -> CatchUp {
+        CatchUp { stream: self.connection.accept_uni().await.unwrap(), deframer: Deframer::new(FRAME_BYTES_MAX) }
+    }
+}
+
+/// What waited, on a stream of its own.
+pub(crate) struct CatchUp {
+    stream: RecvStream,
+    deframer: Deframer,
+}
+
+impl CatchUp {
+    /// The next frame. May be dropped and called again.
+    pub(crate) async fn receive(&mut self) -> Option<Bytes> {
+        next_frame(&mut self.stream, &mut self.deframer).await
+    }
+}
+
+async fn next_frame(stream: &mut RecvStream, deframer: &mut Deframer) -> Option<Bytes> {
+    loop {
+        if let Some(frame) = deframer.next_frame().unwrap() {
+            return Some(frame);
         }
+        let chunk = stream.read_chunk(64 * 1024, true).await.ok()??;
+        deframer.push(&chunk.bytes);
     }
 }
 

@@ -72,9 +72,14 @@ pub(crate) fn id(bytes: &[u8]) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }
 
-/// The greeting.
+/// The greeting of a client that knows nothing beyond the base.
 pub(crate) fn hello() -> Request {
-    Request::Hello(v1::Hello { versions: vec![1], capabilities: 0, agent: "it/1".to_owned() })
+    hello_with(0)
+}
+
+/// The greeting of one that has these capabilities.
+pub(crate) fn hello_with(capabilities: u64) -> Request {
+    Request::Hello(v1::Hello { versions: vec![1], capabilities, agent: "it/1".to_owned() })
 }
 
 /// A message for somebody.
@@ -163,6 +168,17 @@ impl Raw {
     /// Logs in.
     pub(crate) async fn try_login(&mut self, person: &Person) -> Result<(), Code> {
         let nonce = self.challenge().await;
+        self.answer_challenge(person, nonce).await
+    }
+
+    /// Logs in with these capabilities; those that both sides have.
+    pub(crate) async fn login_with(&mut self, person: &Person, capabilities: u64) -> u64 {
+        let Ok(Kind::Challenge(challenge)) = self.ask(hello_with(capabilities)).await else { panic!("no challenge") };
+        self.answer_challenge(person, challenge.nonce[..].try_into().unwrap()).await.unwrap();
+        challenge.capabilities
+    }
+
+    async fn answer_challenge(&mut self, person: &Person, nonce: [u8; 32]) -> Result<(), Code> {
         match self.ask(person.login(&nonce, &self.binding)).await? {
             Kind::Welcome(_) => Ok(()),
             other => panic!("another answer to Login: {other:?}"),

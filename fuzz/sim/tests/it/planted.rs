@@ -112,6 +112,11 @@ fn a_chat_that_takes_in_who_is_deleted_and_keeps_it_is_caught() {
 }
 
 #[test]
+fn what_is_pushed_past_the_inbox_is_caught() {
+    must_be_caught(Planted::PushedPastInbox);
+}
+
+#[test]
 fn without_a_bug_nothing_is_caught() {
     plant(None);
     for seed in 0..20 {

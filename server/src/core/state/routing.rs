@@ -20,7 +20,7 @@ use crate::{
     core::{
         jobs,
         limits::REMOTE_WAITING_MAX,
-        message::{Answer, ChatMessage, CoreMessage, SessionId, SessionMessage, SessionRef, Ticket, UserMessage},
+        message::{Answer, ChatMessage, CoreMessage, SessionId, SessionMessage, SessionRef, Ticket, UserMessage, Way},
         wake,
     },
     delivery::{
@@ -181,13 +181,13 @@ impl<D: Disk> CoreState<D> {
     pub(super) fn carry_out_live(&mut self, outputs: &mut Vec<LiveOutput>) {
         for output in outputs.drain(..) {
             match output {
-                LiveOutput::Push(session, chat, message) => {
+                LiveOutput::Push(session, way, chat, message) => {
                     self.metrics.delivers_total.add(1);
                     let deliver = Kind::Deliver(deliver_frame(chat, &message));
-                    self.route_session(session, SessionMessage::Push(deliver));
+                    self.route_session(session, SessionMessage::Push(way, deliver));
                 }
                 LiveOutput::Synced(session) => {
-                    self.route_session(session, SessionMessage::Push(Kind::Synced(v1::Synced {})));
+                    self.route_session(session, SessionMessage::Push(Way::CatchUp, Kind::Synced(v1::Synced {})));
                 }
                 LiveOutput::Replaced(session) => {
                     self.route_session(session, SessionMessage::Goaway(Code::Replaced, 0));

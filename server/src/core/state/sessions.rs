@@ -161,11 +161,17 @@ impl<D: Disk> CoreState<D> {
         self.route(CoreMessage::User(address.user, UserMessage::Attach { session, device: address.device }));
     }
 
-    pub(crate) fn poll_session(&mut self, id: SessionId, now: Instant, cx: &mut Context<'_>) -> Poll<Output> {
+    pub(crate) fn poll_session(
+        &mut self,
+        id: SessionId,
+        takes_catch_up: bool,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Output> {
         let Some(slot) = self.sessions.get_mut(&id) else {
             return Poll::Ready(Output::Close);
         };
-        if let Some(output) = slot.session.poll_output(now) {
+        if let Some(output) = slot.session.poll_output(takes_catch_up, now) {
             return Poll::Ready(output);
         }
         if slot.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {

@@ -46,7 +46,7 @@ fn delivery(seq: u64) -> Delivery {
 
 fn pushed(out: &[LiveOutput]) -> Vec<u64> {
     let seq = |output: &LiveOutput| match output {
-        LiveOutput::Push(_, _, message) => Some(message.seq.get()),
+        LiveOutput::Push(_, _, _, message) => Some(message.seq.get()),
         _ => None,
     };
     out.iter().filter_map(seq).collect()
@@ -357,4 +357,106 @@ fn a_reference_does_not_wait_where_it_is_for_many_messages_or_the_last_ones() {
     // Put out of the group, or another chat that has become small.
     live.deliver(USER, Delivery { fresh: false, ..delivery(last + 2) }, NOW, &mut out);
     assert_eq!(live.take_appends(), [append(last + 2, last + 2)]);
+}
+
+const QUIET: ChatId = ChatId::from_bytes([7; 16]);
+
+/// The same in another chat.
+fn quiet(seq: u64) -> Delivery {
+    Delivery { chat: QUIET, ..delivery(seq) }
+}
+
+fn message(seq: u64) -> StoredMessage {
+    delivery(seq).messages.remove(0)
+}
+
+/// What was pushed: the way, whether it is of the quiet chat, the seq.
+fn ways(out: &[LiveOutput]) -> Vec<(Way, bool, u64)> {
+    let push = |output: &LiveOutput| match output {
+        LiveOutput::Push(_, way, chat, message) => Some((*way, *chat == QUIET, message.seq.get())),
+        _ => None,
+    };
+    out.iter().filter_map(push).collect()
+}
+
+/// A device that catches up with one chat.
+fn syncing() -> Live {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(ME, SESSION, &mut out);
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    live.know_behind(ME, SESSION, [CHAT]);
+    live
+}
+
+#[test]
+fn a_chat_that_does_not_wait_in_the_inbox_does_not_wait_for_it() {
+    let (mut live, mut out) = (syncing(), Vec::new());
+    live.push_synced(ME, CHAT, message(5), &mut out);
+    live.deliver(USER, delivery(9), NOW, &mut out);
+    live.deliver(USER, quiet(3), NOW, &mut out);
+    assert_eq!(ways(&out), [(Way::CatchUp, false, 5), (Way::Live, true, 3)], "the ninth goes behind the inbox");
+    live.ack(ME, SESSION, QUIET, MessageSeq::new(3), NOW, &mut out);
+    assert_eq!(reported(&out), Some((3, 3, 3)));
+    out.clear();
+    assert!(live.go_live(ME, NOW, &mut out));
+    // What of the chat is not acknowledged went the other way: what follows it does too.
+    assert_eq!(ways(&out), [(Way::CatchUp, false, 9)]);
+    assert!(out.contains(&LiveOutput::Synced(SESSION)));
+    live.deliver(USER, Delivery { fresh: false, ..delivery(10) }, NOW, &mut out);
+    assert_eq!(ways(&out).last(), Some(&(Way::CatchUp, false, 10)));
+    live.ack(ME, SESSION, CHAT, MessageSeq::new(10), NOW, &mut out);
+    live.deliver(USER, delivery(11), NOW, &mut out);
+    assert_eq!(ways(&out).last(), Some(&(Way::Live, false, 11)));
+}
+
+#[test]
+fn nothing_is_pushed_past_what_is_on_its_way_into_the_inbox() {
+    let (mut live, mut out) = (live(), Vec::new());
+    live.deliver(USER, quiet(3), NOW, &mut out);
+    live.detach(ME, SESSION, &mut out);
+    live.attach(ME, session(2), &mut out);
+    // The inbox was looked through before the reference was there.
+    live.handle_inboxed(ME, QUIET, MessageSeq::new(3), &mut out);
+    live.know_behind(ME, session(2), []);
+    out.clear();
+    live.deliver(USER, quiet(4), NOW, &mut out);
+    live.deliver(USER, delivery(2), NOW, &mut out);
+    assert_eq!(ways(&out), [(Way::Live, false, 2)]);
+    // One that does not acknowledge in time: what it has not acknowledged comes from the inbox, and then the rest.
+    live.handle_timeout_at(NOW + ACK_WAIT, &mut out);
+    out.clear();
+    live.deliver(USER, Delivery { fresh: false, ..delivery(3) }, NOW, &mut out);
+    assert!(pushed(&out).is_empty());
+}
+
+#[test]
+fn everything_waits_until_it_is_known_what_waits() {
+    let (mut live, mut out) = (Live::default(), Vec::new());
+    live.attach(ME, SESSION, &mut out);
+    live.handle_devices(USER, Some(vec![ME.device]), NOW, &mut out);
+    live.deliver(USER, quiet(3), NOW, &mut out);
+    live.know_behind(ME, session(7), []);
+    live.deliver(USER, Delivery { fresh: false, ..quiet(4) }, NOW, &mut out);
+    assert!(pushed(&out).is_empty());
+    live.know_behind(ME, SESSION, []);
+    live.deliver(USER, Delivery { fresh: false, ..quiet(5) }, NOW, &mut out);
+    assert!(pushed(&out).is_empty(), "what is held goes first");
+    live.deliver(USER, delivery(2), NOW, &mut out);
+    assert_eq!(pushed(&out), [2]);
+    assert!(live.go_live(ME, NOW, &mut out));
+    assert_eq!(pushed(&out), [2, 3, 4, 5]);
+}
+
+#[test]
+fn a_catch_up_leaves_room_for_what_is_live() {
+    let (mut live, mut out) = (syncing(), Vec::new());
+    let mut last = 0;
+    while live.has_room(ME) {
+        last += 1;
+        live.push_synced(ME, CHAT, message(last), &mut out);
+    }
+    assert_eq!(last, UNACKED_MAX as u64 / 4 * 3);
+    out.clear();
+    (1..=UNACKED_MAX as u64).for_each(|seq| live.deliver(USER, quiet(seq), NOW, &mut out));
+    assert_eq!(pushed(&out), Vec::from_iter(1..=UNACKED_MAX as u64 / 4));
 }
