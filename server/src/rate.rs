@@ -28,23 +28,6 @@ impl RetryAfterMs {
     }
 }
 
-/// One bucket, which is full at first.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TokenBucket {
-    full_at: Option<Instant>,
-}
-
-impl TokenBucket {
-    /// Takes a token out of `burst`, which fill with one in each `interval`.
-    ///
-    /// # Errors
-    /// There is none: when there will be.
-    pub fn take(&mut self, burst: u32, interval: Duration, now: Instant) -> Result<(), RetryAfterMs> {
-        self.full_at = Some(taken(self.full_at, 1, burst, interval, now)?);
-        Ok(())
-    }
-}
-
 /// Token buckets by key.
 #[derive(Clone, Debug)]
 pub struct TokenBuckets<K> {
@@ -177,17 +160,6 @@ mod tests {
         assert!(buckets.take("a", 3, at(10_000)).is_ok(), "it never holds more than the burst");
         assert!(buckets.take("a", 1, at(10_000)).is_err());
         assert!(buckets.take("c", 4, at(10_000)).is_err(), "more than the burst is never there");
-    }
-
-    #[test]
-    fn a_single_bucket_is_like_one_of_many() {
-        let (mut bucket, every) = (TokenBucket::default(), Duration::from_millis(500));
-        assert!((0..3).all(|_| bucket.take(3, every, at(0)).is_ok()));
-        assert_eq!(bucket.take(3, every, at(0)), Err(RetryAfterMs(501)), "and nothing is taken");
-        assert!(bucket.take(3, every, at(500)).is_ok());
-        assert!(bucket.take(3, every, at(501)).is_err());
-        assert!((0..3).all(|_| bucket.take(3, every, at(10_000)).is_ok()), "it never holds more than the burst");
-        assert!(bucket.take(3, every, at(10_000)).is_err());
     }
 
     #[test]

@@ -72,7 +72,20 @@ pub const SCRUB_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const ERRAND_CHATS_MAX: usize = 16;
 /// How often that is tried again where it failed.
 pub const ERRAND_RETRY_EVERY: Duration = Duration::from_secs(5);
-/// Messages of a device in a burst, of one session: what was written offline comes at once. Beyond: `RATE_LIMITED`.
+/// Messages of a device in a burst: what was written offline comes at once. Beyond: `RATE_LIMITED`.
 pub const SEND_BURST: u32 = 512;
 /// How often there is one more: 50 a second.
 pub const SEND_EVERY: Duration = Duration::from_millis(20);
+/// Messages of all devices of a user in a burst, on one core. Beyond: `RATE_LIMITED`.
+pub const USER_SEND_BURST: u32 = 1024;
+/// How often there is one more: 100 a second.
+pub const USER_SEND_EVERY: Duration = Duration::from_millis(10);
+/// Messages to a chat in a burst, of all its members together. Beyond: `RATE_LIMITED`.
+pub const CHAT_SEND_BURST: u32 = 1024;
+/// How often there is one more: 100 a second. In the largest group that makes 100,000 deliveries a second.
+pub const CHAT_SEND_EVERY: Duration = Duration::from_millis(10);
+/// Chats that a user begins in a burst, of the chats of one core: groups that it makes, and first messages to other
+/// users. Beyond: `RATE_LIMITED`.
+pub const BEGIN_BURST: u32 = 64;
+/// How often there is one more: a new one now and then is what people do, one after the other is spam.
+pub const BEGIN_EVERY: Duration = Duration::from_secs(60);

@@ -22,6 +22,7 @@ pub use self::{
     signal::{Signal, SignalTo},
 };
 use super::links::Waiting;
+use crate::rate::RetryAfterMs;
 
 /// A session on its core. Never reused while the node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +98,29 @@ pub struct SendRequest {
     pub client_seq: ClientSeq,
     /// What it is.
     pub content: SendContent,
+    /// Whether rates are limited for who sends it.
+    pub limited: bool,
+}
+
+/// Why a send is refused.
+#[derive(Clone, Copy, Debug)]
+pub enum SendRefusal {
+    /// As the code says.
+    Code(Code),
+    /// A rate is met.
+    RateLimited(RetryAfterMs),
+}
+
+impl From<Code> for SendRefusal {
+    fn from(code: Code) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<RetryAfterMs> for SendRefusal {
+    fn from(wait: RetryAfterMs) -> Self {
+        Self::RateLimited(wait)
+    }
 }
 
 impl SendRequest {
@@ -200,7 +224,7 @@ pub enum SessionMessage {
     /// The answer to a request.
     Reply(u64, Kind),
     /// The answer to a send.
-    Sent(u64, Result<v1::Sent, Code>),
+    Sent(u64, Result<v1::Sent, SendRefusal>),
     /// Something unasked, and the way that it takes.
     Push(Way, Kind),
     /// Something unasked that may be left out where the client reads too slowly: a receipt, a presence, a signal.

@@ -32,6 +32,7 @@ pub mod message;
 pub mod ring;
 pub mod router;
 pub mod runtime;
+mod send_limits;
 mod state;
 
 use core::{

@@ -42,6 +42,7 @@ use super::{
     links::{Links, NewDevice},
     message::{Answer, Ask, CoreMessage, Registration, SendContent, SendRequest, SessionId, SessionRef, Ticket},
     router::Router,
+    send_limits::SendLimits,
 };
 use crate::{
     delivery::{
@@ -130,6 +131,7 @@ pub(crate) struct CoreState<D: Disk> {
     logins: TokenBuckets<IpAddr>,
     pub(crate) links: Links,
     key_limits: KeyLimits,
+    pub(crate) send_limits: SendLimits,
     /// Who has sent signals lately, on sessions of this core.
     signals: TokenBuckets<UserId>,
     limits_loopback: bool,
@@ -212,6 +214,7 @@ impl<D: Disk> CoreState<D> {
             logins: TokenBuckets::new(LOGIN_BURST, LOGINS_PER_SECOND, RATE_KEYS_MAX),
             links: Links::default(),
             key_limits: KeyLimits::default(),
+            send_limits: SendLimits::default(),
             signals: TokenBuckets::new(SIGNAL_BURST, SIGNALS_PER_SECOND, RATE_KEYS_MAX),
             limits_loopback: options.limits_loopback,
             groups,

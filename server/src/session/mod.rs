@@ -47,23 +47,22 @@ use columba_wire::{
 pub(crate) use self::devices::Approval;
 use self::{handshake::Handshake, outbox::Outbox};
 use crate::{
-    core::limits::{REQUESTS_IN_FLIGHT_MAX, SEND_BURST, SEND_EVERY},
+    core::limits::REQUESTS_IN_FLIGHT_MAX,
     core::{
         Admitted, Output, PeerInfo,
         links::NewDevice,
         message::{
-            Ask, ChatMessage, DevicesAsk, Registration, SendContent, SendRequest, SessionMessage, SessionRef,
+            Ask, DevicesAsk, Registration, SendContent, SendRefusal, SendRequest, SessionMessage, SessionRef,
             UserMessage, Way,
         },
     },
-    rate::TokenBucket,
 };
 
 /// What a session asks of its core.
 #[derive(Debug)]
 pub(crate) enum SessionOutput {
-    /// A message for a chat's core.
-    Chat(ChatId, ChatMessage),
+    /// A message, or a change of a group, for a chat's core.
+    Send(ChatId, SendRequest),
     /// A message for a user's core.
     User(UserId, UserMessage),
     /// A question whose answer becomes the reply to a request.
@@ -88,7 +87,6 @@ pub(crate) struct Session {
     limited: bool,
     pub(crate) outbox: Outbox,
     sends_in_flight: usize,
-    sends: TokenBucket,
     requests_in_flight: usize,
     /// When it began to do what it must end with a login: at first, or as it began to wait for a link.
     opened_at: Instant,
@@ -112,7 +110,6 @@ impl Session {
             limited,
             outbox: Outbox::default(),
             sends_in_flight: 0,
-            sends: TokenBucket::default(),
             requests_in_flight: 0,
             opened_at: now,
             last_frame_at: now,
@@ -218,14 +215,8 @@ impl Session {
         match request {
             Request::Send(send) => {
                 let (chat, request) = self.check_send(me, request_id, send)?;
-                if self.limited
-                    && let Err(wait) = self.sends.take(SEND_BURST, SEND_EVERY, self.last_frame_at)
-                {
-                    self.outbox.push(request_id, Kind::Error(wait.to_error()));
-                    return Ok(());
-                }
                 self.sends_in_flight += 1;
-                out.push(SessionOutput::Chat(chat, ChatMessage::Send(request)));
+                out.push(SessionOutput::Send(chat, request));
             }
             Request::Ack(ack) => {
                 let chat = parse_chat(&ack.chat_id)?;
@@ -340,7 +331,8 @@ impl Session {
         if self.sends_in_flight >= SENDS_IN_FLIGHT_MAX {
             return Err(Code::TooManyInFlight);
         }
-        Ok((chat, SendRequest { from: self.me, request_id, sender: me, client_seq, content }))
+        let (from, limited) = (self.me, self.limited);
+        Ok((chat, SendRequest { from, request_id, sender: me, client_seq, content, limited }))
     }
 
     /// A message from elsewhere in the node.
@@ -354,7 +346,8 @@ impl Session {
                 self.sends_in_flight = self.sends_in_flight.saturating_sub(1);
                 match answer {
                     Ok(sent) => self.outbox.push(request_id, Kind::Sent(sent)),
-                    Err(code) => self.refuse(request_id, code, ""),
+                    Err(SendRefusal::Code(code)) => self.refuse(request_id, code, ""),
+                    Err(SendRefusal::RateLimited(wait)) => self.outbox.push(request_id, Kind::Error(wait.to_error())),
                 }
             }
             SessionMessage::Push(Way::Live, kind) => self.outbox.push(0, kind),

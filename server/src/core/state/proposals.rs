@@ -26,7 +26,7 @@ use super::{CoreState, GroupReceipt, Job, fill, id_bytes, send_command};
 use crate::core::{
     host::Waiter,
     limits::{ADMITTING_MAX, JOURNAL_ROOM_INTERNAL_PART, JOURNAL_ROOM_SENDS_PART},
-    message::{ChatMessage, CoreMessage, Delivery, SendRequest, SessionMessage, UserMessage},
+    message::{ChatMessage, CoreMessage, Delivery, SendRefusal, SendRequest, SessionMessage, UserMessage},
 };
 
 impl<D: Disk> CoreState<D> {
@@ -38,6 +38,11 @@ impl<D: Disk> CoreState<D> {
     pub(super) fn handle_send(&mut self, chat: ChatId, request: SendRequest) {
         if let Some(code) = self.refuses_sends() {
             return self.refuse_send(&request, code);
+        }
+        if request.limited
+            && let Err(wait) = self.send_limits.take_chat(chat, self.now)
+        {
+            return self.refuse_send(&request, wait);
         }
         if let Some(waiting) = self.admitting.get_mut(&chat) {
             if waiting.len() >= ADMITTING_MAX {
@@ -74,13 +79,15 @@ impl<D: Disk> CoreState<D> {
         self.flush_blocked_on.is_none() && self.room >= self.segment_bytes / JOURNAL_ROOM_SENDS_PART
     }
 
-    pub(crate) fn refuse_send(&mut self, request: &SendRequest, code: Code) {
-        match code {
-            Code::NoSpace => self.metrics.refused_no_space_total.add(1),
-            Code::Overloaded => self.metrics.refused_overload_total.add(1),
-            _ => self.metrics.errors_total.add(1),
+    pub(crate) fn refuse_send(&mut self, request: &SendRequest, why: impl Into<SendRefusal>) {
+        let why = why.into();
+        match why {
+            SendRefusal::Code(Code::NoSpace) => self.metrics.refused_no_space_total.add(1),
+            SendRefusal::Code(Code::Overloaded) => self.metrics.refused_overload_total.add(1),
+            SendRefusal::Code(_) => self.metrics.errors_total.add(1),
+            SendRefusal::RateLimited(_) => self.metrics.rate_limited_total.add(1),
         }
-        self.route_session(request.from, SessionMessage::Sent(request.request_id, Err(code)));
+        self.route_session(request.from, SessionMessage::Sent(request.request_id, Err(why)));
     }
 
     pub(crate) fn propose_send(
@@ -171,14 +178,14 @@ impl<D: Disk> CoreState<D> {
                         let (client_seq, seq) = (client_seq.get(), seq.get());
                         Ok(v1::Sent { client_seq, chat_id: id_bytes(chat.as_bytes()), seq, time_ms, duplicate })
                     }
-                    Ok(Outcome::Refused(code)) | Err(code) => Err(code),
+                    Ok(Outcome::Refused(code)) | Err(code) => Err(SendRefusal::Code(code)),
                     Ok(
                         Outcome::Done
                         | Outcome::Claimed(_)
                         | Outcome::DeviceAdded(_)
                         | Outcome::KeysStored(_)
                         | Outcome::Keys(_),
-                    ) => Err(Code::Internal),
+                    ) => Err(SendRefusal::Code(Code::Internal)),
                 };
                 self.route_session(session, SessionMessage::Sent(request_id, answer));
             }

@@ -15,7 +15,7 @@ use crate::{
     core::{
         Output, PeerInfo,
         limits::{SESSIONS_MAX, UNAUTHENTICATED_MAX},
-        message::{Ask, CoreMessage, SessionId, SessionMessage, SessionRef, UserMessage},
+        message::{Ask, ChatMessage, CoreMessage, SessionId, SessionMessage, SessionRef, UserMessage},
     },
     rate::{TokenBuckets, address_key},
     session::{Session, SessionEnv, SessionOutput},
@@ -83,9 +83,14 @@ impl<D: Disk> CoreState<D> {
 
     pub(super) fn handle_session_output(&mut self, id: SessionId, output: SessionOutput) {
         match output {
-            SessionOutput::Chat(chat, message) => {
+            SessionOutput::Send(chat, request) => {
                 self.metrics.sends_total.add(1);
-                self.route(CoreMessage::Chat(chat, message));
+                if request.limited
+                    && let Err(wait) = self.send_limits.take_sender(request.sender, self.now)
+                {
+                    return self.refuse_send(&request, wait);
+                }
+                self.route(CoreMessage::Chat(chat, ChatMessage::Send(request)));
             }
             SessionOutput::User(user, message) => self.route(CoreMessage::User(user, message)),
             SessionOutput::Ask(request_id, ask) => match self.refuse_early(id, &ask) {
