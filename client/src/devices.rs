@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use columba_wire::{
-    DeviceId,
+    DeviceId, UserId,
     link::GivenCode,
     v1::{self, client_frame::Kind},
 };
@@ -11,7 +11,7 @@ use crate::{
     client::{Client, unexpected},
     driver::Ask,
     error::{Error, Result},
-    session::Reply,
+    session::{Reply, id_bytes},
     types::{Device, LinkOffer, LinkRequest},
 };
 
@@ -70,7 +70,20 @@ impl Client {
     /// # Errors
     /// `Refused`, `TimedOut`, `TooManyRequests`.
     pub async fn devices(&self) -> Result<Vec<Device>> {
-        match self.call(Ask::Request(Kind::GetDevices(v1::GetDevices {}))).await? {
+        self.list_devices(v1::GetDevices::default()).await
+    }
+
+    /// The devices of a user, in order of their numbers: their keys. The names of another user's devices, when they
+    /// were added and which are online are not told.
+    ///
+    /// # Errors
+    /// `Refused` with `UNKNOWN_USER`, `TimedOut`, `TooManyRequests`.
+    pub async fn devices_of(&self, user: UserId) -> Result<Vec<Device>> {
+        self.list_devices(v1::GetDevices { user_id: id_bytes(user.as_bytes()) }).await
+    }
+
+    async fn list_devices(&self, get: v1::GetDevices) -> Result<Vec<Device>> {
+        match self.call(Ask::Request(Kind::GetDevices(get))).await? {
             Reply::Devices(devices) => Ok(devices),
             other => Err(unexpected(&other)),
         }

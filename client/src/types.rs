@@ -203,6 +203,8 @@ pub struct Presence {
     pub online: bool,
     /// When the user was last there, milliseconds since 1970; `None` where never, or online.
     pub last_seen_ms: Option<u64>,
+    /// Grows with each device that the user adds or revokes: then [`crate::Client::devices_of`] says others.
+    pub devices_version: u32,
 }
 
 /// What carries the frames.

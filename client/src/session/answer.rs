@@ -62,7 +62,8 @@ impl Session {
             Kind::Presence(presence) => match UserId::try_from(&presence.user_id[..]) {
                 Ok(user) => {
                     let last_seen_ms = (!presence.online && presence.last_seen_ms > 0).then_some(presence.last_seen_ms);
-                    self.tell(Event::Presence(Presence { user, online: presence.online, last_seen_ms }));
+                    let v1::Presence { online, devices_version, .. } = presence;
+                    self.tell(Event::Presence(Presence { user, online, last_seen_ms, devices_version }));
                 }
                 Err(_) => self.disconnect(bad_ids()),
             },

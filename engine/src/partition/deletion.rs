@@ -94,16 +94,18 @@ impl Row for Errand {
 
 impl State {
     pub(super) fn apply_delete_user(&mut self, user: UserId, effects: &mut Effects) -> Outcome {
-        let Some(User { handle, devices, next_device, .. }) = self.get::<User>(&user).cloned() else {
+        let Some(mut row) = self.get::<User>(&user).cloned() else {
             return Outcome::Refused(Code::UnknownUser);
         };
+        let devices = core::mem::take(&mut row.devices);
+        let (handle, next_device) = (row.handle.clone(), row.next_device);
         *self.edit::<User>(user) = None;
         self.active.insert(user, Some(Errand { handle, next_device, round: 0 }));
         self.active.insert::<Profile>(user, None);
         self.active.insert::<Roster>(user, None);
         self.active.insert::<LastSeen>(user, None);
         for number in devices {
-            self.end_device(DeviceAddress { user, device: number }, Vec::new(), effects);
+            self.end_device(DeviceAddress { user, device: number }, &row, effects);
         }
         effects.effects.push(Effect::UserDeleted { user });
         Outcome::Done

@@ -83,10 +83,10 @@ impl State {
         let number = DeviceId::new(row.next_device).expect("numbers begin at 1");
         row.next_device += 1;
         row.devices.push(number);
-        let devices = row.devices.clone();
+        let (devices, version) = (row.devices.clone(), row.devices_version());
         // Which number it gets is known only now: no row of it was loaded, and none can be there.
         self.active.insert(DeviceAddress { user, device: number }, Some(device));
-        effects.effects.push(Effect::Devices { user, devices, revoked: None });
+        effects.effects.push(Effect::Devices { user, devices, revoked: None, version });
         Outcome::DeviceAdded(number)
     }
 
@@ -108,19 +108,20 @@ impl State {
         }
         let row = self.edit::<User>(user).as_mut().expect("it is there");
         row.devices.retain(|known| *known != number);
-        let devices = row.devices.clone();
-        self.end_device(device, devices, effects);
+        let left = row.clone();
+        self.end_device(device, &left, effects);
         Outcome::Done
     }
 
     /// A device is none any more, where its user has those that are `left`.
-    pub(super) fn end_device(&mut self, device: DeviceAddress, left: Vec<DeviceId>, effects: &mut Effects) {
+    pub(super) fn end_device(&mut self, device: DeviceAddress, left: &User, effects: &mut Effects) {
         if !planted::is(Planted::RevokedStays) {
             *self.edit::<Device>(device) = None;
         }
         self.active.insert::<DeviceKeys>(device, None);
         self.close_inbox(device);
-        effects.effects.push(Effect::Devices { user: device.user, devices: left, revoked: Some(device.device) });
+        let (devices, version) = (left.devices.clone(), left.devices_version());
+        effects.effects.push(Effect::Devices { user: device.user, devices, revoked: Some(device.device), version });
     }
 }
 

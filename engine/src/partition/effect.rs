@@ -117,6 +117,8 @@ pub enum Effect {
         devices: Vec<DeviceId>,
         /// The one that is no more, if one was revoked.
         revoked: Option<DeviceId>,
+        /// How many were added and revoked so far.
+        version: u32,
     },
     /// A user's account is another now: tell the user's other devices.
     UserChanged {

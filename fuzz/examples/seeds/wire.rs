@@ -93,7 +93,7 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::FindUser(FindUser { handle: "bob".to_owned() }),
         Kind::SubscribePresence(SubscribePresence { user_ids: vec![ID, OTHER] }),
         Kind::BeginLink(BeginLink { device_key: KEY, name: "laptop".to_owned(), binding, signature: SIGNATURE }),
-        Kind::GetDevices(GetDevices {}),
+        Kind::GetDevices(GetDevices::default()),
         Kind::GetLink(GetLink { code: "7KQ2-9XWD".to_owned() }),
         Kind::ApproveLink(ApproveLink { code: "7KQ29XWD".to_owned(), device_key: KEY, name: "laptop".to_owned() }),
         Kind::RenameDevice(RenameDevice { device_id: 2, name: "old laptop".to_owned() }),

@@ -343,7 +343,10 @@ pub enum Ask {
 #[derive(Debug)]
 pub enum DevicesAsk {
     /// Which are there?
-    List,
+    List {
+        /// Whether it is the user itself that asks.
+        is_own: bool,
+    },
     /// Another one: its key and name.
     Add([u8; 32], String),
     /// Which one has this key?

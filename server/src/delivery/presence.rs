@@ -28,17 +28,27 @@ pub(crate) struct PresenceTable {
     unsaved: BTreeSet<UserId>,
 }
 
+/// What is read of a user before somebody watches it.
+pub(crate) struct Known {
+    pub(crate) roster: Arc<Roster>,
+    pub(crate) devices_version: u32,
+}
+
 /// A user whose presence somebody wants to know.
 struct Watched {
     roster: Arc<Roster>,
+    /// How many devices the user has added and revoked so far.
+    devices_version: u32,
     /// The sessions, and whose they are.
     watchers: BTreeMap<SessionRef, UserId>,
 }
 
 impl PresenceTable {
-    /// A session of `watcher` wants to know. The roster is the user's.
-    pub(crate) fn subscribe(&mut self, user: UserId, session: SessionRef, watcher: UserId, roster: Arc<Roster>) {
-        let watched = self.watched.entry(user).or_insert_with(|| Watched { roster, watchers: BTreeMap::new() });
+    /// A session of `watcher` wants to know. What is `known` is the user's.
+    pub(crate) fn subscribe(&mut self, user: UserId, session: SessionRef, watcher: UserId, known: Known) {
+        let Known { roster, devices_version } = known;
+        let new = || Watched { roster, devices_version, watchers: BTreeMap::new() };
+        let watched = self.watched.entry(user).or_insert_with(new);
         if watched.watchers.len() >= SUBSCRIBERS_MAX {
             watched.watchers.pop_first();
         }
@@ -55,14 +65,24 @@ impl PresenceTable {
         }
     }
 
-    /// The roster of a user whom somebody watches, as it is now.
-    pub(crate) fn roster(&self, user: UserId) -> Option<Arc<Roster>> {
-        self.watched.get(&user).map(|watched| Arc::clone(&watched.roster))
+    /// What is known of a user whom somebody watches, as it is now.
+    pub(crate) fn known(&self, user: UserId) -> Option<Known> {
+        let Watched { roster, devices_version, .. } = self.watched.get(&user)?;
+        Some(Known { roster: Arc::clone(roster), devices_version: *devices_version })
+    }
+
+    /// A user has added or revoked a device. Returns who wants to know.
+    pub(crate) fn handle_devices(&mut self, user: UserId, version: u32) -> Vec<SessionRef> {
+        let Some(watched) = self.watched.get_mut(&user) else {
+            return Vec::new();
+        };
+        watched.devices_version = version;
+        watched.watchers.keys().copied().collect()
     }
 
     /// Who wants to know about a user, and what it may see.
     pub(crate) fn watchers(&self, user: UserId) -> Vec<(SessionRef, Sight)> {
-        let Some(Watched { roster, watchers }) = self.watched.get(&user) else {
+        let Some(Watched { roster, watchers, .. }) = self.watched.get(&user) else {
             return Vec::new();
         };
         watchers.iter().map(|(session, watcher)| (*session, roster.sight(user, *watcher))).collect()
@@ -111,6 +131,7 @@ impl PresenceTable {
 }
 
 /// The frame that tells a user's presence.
-pub(crate) fn frame(user: UserId, online: bool, last_seen_ms: u64) -> v1::Presence {
-    v1::Presence { user_id: bytes::Bytes::copy_from_slice(user.as_bytes()), online, last_seen_ms }
+pub(crate) fn frame(user: UserId, online: bool, last_seen_ms: u64, devices_version: u32) -> v1::Presence {
+    let user_id = bytes::Bytes::copy_from_slice(user.as_bytes());
+    v1::Presence { user_id, online, last_seen_ms, devices_version }
 }

@@ -2,6 +2,7 @@
 
 use columba_wire::{Code, DeviceId, UserId, limits::DEVICE_NAME_BYTES_MAX, link::LinkCode, v1};
 
+use super::groups::parse_user;
 use crate::core::message::{Ask, DevicesAsk, LinkAsk};
 
 /// A link to be approved.
@@ -11,6 +12,11 @@ pub(crate) struct Approval {
     pub(crate) code: LinkCode,
     pub(crate) key: [u8; 32],
     pub(crate) name: String,
+}
+
+pub(super) fn get_devices(me: UserId, get: &v1::GetDevices) -> Result<Ask, Code> {
+    let user = if get.user_id.is_empty() { me } else { parse_user(&get.user_id)? };
+    Ok(Ask::Devices(user, DevicesAsk::List { is_own: user == me }))
 }
 
 pub(super) fn get_link(link: &v1::GetLink) -> Result<Ask, Code> {

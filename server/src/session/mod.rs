@@ -52,8 +52,7 @@ use crate::{
         Admitted, Output, PeerInfo,
         links::NewDevice,
         message::{
-            Ask, DevicesAsk, Registration, SendContent, SendRefusal, SendRequest, SessionMessage, SessionRef,
-            UserMessage, Way,
+            Ask, Registration, SendContent, SendRefusal, SendRequest, SessionMessage, SessionRef, UserMessage, Way,
         },
     },
 };
@@ -262,9 +261,7 @@ impl Session {
                 self.requests_in_flight += 1;
                 out.push(SessionOutput::Subscribe { request_id, before, after: users });
             }
-            Request::GetDevices(v1::GetDevices {}) => {
-                self.ask(request_id, Ask::Devices(me.user, DevicesAsk::List), out);
-            }
+            Request::GetDevices(get) => self.ask(request_id, devices::get_devices(me.user, &get)?, out),
             Request::GetLink(link) => self.ask(request_id, devices::get_link(&link)?, out),
             Request::ApproveLink(approve) => {
                 let approval = devices::approve(me.user, approve)?;

@@ -116,6 +116,8 @@ SendSignal, announcements    ok                ok                NOT_ALLOWED    
 SubscribePresence, the owner online            online            online            online            offline
 SubscribePresence, nobody    offline           offline           offline           offline           offline
 GetDevices                   1                 1                 1                 1                 1
+GetDevices of the owner      1                 1                 1                 1                 1
+GetDevices of nobody         UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER
 GetLink, none                LINK_UNKNOWN      LINK_UNKNOWN      LINK_UNKNOWN      LINK_UNKNOWN      LINK_UNKNOWN
 ApproveLink, none            LINK_UNKNOWN      LINK_UNKNOWN      LINK_UNKNOWN      LINK_UNKNOWN      LINK_UNKNOWN
 RenameDevice that is not     INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT
@@ -154,6 +156,7 @@ impl World {
         let change = |chat, change: Change| Request::Send(changing(client_seq, Some(chat), change));
         let find = |handle: &str| Request::FindUser(v1::FindUser { handle: handle.to_owned() });
         let user = |user: UserId| Request::GetUser(v1::GetUser { user_id: id(user.as_bytes()) });
+        let devices_of = |user: UserId| Request::GetDevices(v1::GetDevices { user_id: id(user.as_bytes()) });
         let renamed = format!("name {client_seq}");
         let key = id(&[3; 32]);
         vec![
@@ -210,7 +213,9 @@ impl World {
             ("SendSignal, announcements", signal(None, Some(group))),
             ("SubscribePresence, the owner", watch(of_owner)),
             ("SubscribePresence, nobody", watch(nobody)),
-            ("GetDevices", Request::GetDevices(v1::GetDevices {})),
+            ("GetDevices", Request::GetDevices(v1::GetDevices::default())),
+            ("GetDevices of the owner", devices_of(of_owner)),
+            ("GetDevices of nobody", devices_of(nobody)),
             ("GetLink, none", Request::GetLink(v1::GetLink { code: "00000000".to_owned() })),
             (
                 "ApproveLink, none",

@@ -16,7 +16,7 @@ use crate::{
     link::Over,
     node::{Node, run, setup, soon},
     phone::{options, register},
-    raw::{Person, Raw, id, send},
+    raw::{Person, Raw, id, presence, send, watch},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -80,7 +80,11 @@ pub(crate) async fn link(node: &Node, over: Over, by: &mut Raw, name: &str) -> (
 }
 
 async fn devices(raw: &mut Raw) -> v1::Devices {
-    match raw.ask(Request::GetDevices(v1::GetDevices {})).await.unwrap() {
+    devices_of(raw, Bytes::new()).await
+}
+
+async fn devices_of(raw: &mut Raw, user_id: Bytes) -> v1::Devices {
+    match raw.ask(Request::GetDevices(v1::GetDevices { user_id })).await.unwrap() {
         Kind::Devices(devices) => devices,
         other => panic!("another answer to GetDevices: {other:?}"),
     }
@@ -99,6 +103,44 @@ async fn ada_and_bob(node: &Node) -> (Raw, Person, Raw, Person) {
     let phone = Raw::register(node, Over::Quic, &mut ada).await;
     let other = Raw::register(node, Over::Tls, &mut bob).await;
     (phone, ada, other, bob)
+}
+
+#[test]
+fn who_watches_a_user_learns_of_its_devices_and_may_ask_for_their_keys() {
+    run(LIMIT, async {
+        let node = setup().cores(2).start().await;
+        let (mut phone, ada, mut bob, _) = ada_and_bob(&node).await;
+        bob.ask(watch(ada.user())).await.unwrap();
+        assert_eq!(presence(&mut bob, ada.user()).await.devices_version, 1);
+        let (laptop, laptop_is) = link(&node, Over::Tls, &mut phone, "laptop").await;
+        let told = presence(&mut bob, ada.user()).await;
+        assert_eq!((told.online, told.devices_version), (true, 2), "a key that nobody has seen before");
+
+        // The keys, and nothing else: neither names, nor when a device was added, nor which is online.
+        let key = |person: &Person| id(&person.key.verifying_key().to_bytes());
+        let device = |device_id, device_key| v1::Device { device_id, device_key, ..v1::Device::default() };
+        let expected = v1::Devices { devices: vec![device(1, key(&ada)), device(2, key(&laptop_is))], version: 2 };
+        assert_eq!(devices_of(&mut bob, id(ada.user().as_bytes())).await, expected);
+        let own = devices_of(&mut phone, id(ada.user().as_bytes())).await;
+        assert_eq!(own, devices(&mut phone).await, "oneself, by one's id");
+        assert_eq!(own.devices[1].name, "laptop");
+
+        drop(laptop);
+        phone.ask(revoke(2)).await.unwrap();
+        let mut version = 2;
+        while version == 2 {
+            version = presence(&mut bob, ada.user()).await.devices_version;
+        }
+        assert_eq!(version, 3);
+        assert_eq!(devices_of(&mut bob, id(ada.user().as_bytes())).await.devices, [device(1, key(&ada))]);
+
+        let unknown = v1::GetDevices { user_id: id(&[7; 16]) };
+        assert_eq!(bob.ask(Request::GetDevices(unknown)).await, Err(Code::UnknownUser));
+        let malformed = v1::GetDevices { user_id: id(&[7; 15]) };
+        assert_eq!(bob.ask(Request::GetDevices(malformed)).await, Err(Code::InvalidArgument));
+        bob.ask(watch(UserId::from_bytes([7; 16]))).await.unwrap();
+        assert_eq!(presence(&mut bob, UserId::from_bytes([7; 16])).await.devices_version, 0);
+    });
 }
 
 #[test]
@@ -303,7 +345,7 @@ fn who_waits_to_be_linked_may_do_nothing_else() {
         let node = setup().start().await;
         let mut ada = Person::new("ada");
         drop(Raw::register(&node, Over::Quic, &mut ada).await);
-        for request in [Request::GetDevices(v1::GetDevices {}), send(1, ada.user(), "hi"), revoke(1)] {
+        for request in [Request::GetDevices(v1::GetDevices::default()), send(1, ada.user(), "hi"), revoke(1)] {
             let device = Person::new("not known yet");
             let (mut raw, _) = begin_link(&node, Over::Tls, &device, "laptop").await;
             raw.request(request).await;

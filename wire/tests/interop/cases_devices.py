@@ -62,6 +62,20 @@ async def devices_listed_named_and_revoked(world):
 
 
 @case()
+async def devices_of_another_are_told_by_their_keys(world):
+    ada, bob = await world.new_user("ada"), await world.new_user("bob", world.far)
+    await bob.request(p.SubscribePresence(user_ids=[ada.device.user_id]), "done")
+    assert (await bob.take("presence")).devices_version == 1
+    laptop = await link(world, ada, "laptop", world.far)
+    assert (await bob.take("presence")).devices_version == 2
+    listed = await bob.request(p.GetDevices(user_id=ada.device.user_id), "devices")
+    keys = [session.device.public_key for session in (ada, laptop)]
+    found = [(device.device_id, device.device_key, device.name, device.created_ms) for device in listed.devices]
+    assert found == [(1, keys[0], "", 0), (2, keys[1], "", 0)], found
+    await refused("UNKNOWN_USER", bob.request(p.GetDevices(user_id=bytes(16)), "devices"))
+
+
+@case()
 async def link_codes_are_good_once(world):
     ada, bea = await world.alice_and_bob()
     device = p.Device("")

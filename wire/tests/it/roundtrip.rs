@@ -47,6 +47,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         Kind::BeginLink(v1::BeginLink { device_key, name, binding, signature })
     });
     let get_chat = id().prop_map(|chat_id| Kind::GetChat(v1::GetChat { chat_id }));
+    let get_devices = id().prop_map(|user_id| Kind::GetDevices(v1::GetDevices { user_id }));
     let get_link = ".{0,12}".prop_map(|code| Kind::GetLink(v1::GetLink { code }));
     let approve_link = (".{0,12}", bytes(40), ".{0,16}")
         .prop_map(|(code, device_key, name)| Kind::ApproveLink(v1::ApproveLink { code, device_key, name }));
@@ -92,7 +93,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         get_chats,
         delete_account,
         Just(Kind::GetContacts(v1::GetContacts {})),
-        Just(Kind::GetDevices(v1::GetDevices {})),
+        get_devices,
         change,
         get_chat,
         get_link,
@@ -186,8 +187,11 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         .prop_map(|(chat_id, messages, complete)| Kind::History(v1::History { chat_id, messages, complete }));
     let receipts = (id(), any::<u64>(), vec(receipt.clone(), 0..5))
         .prop_map(|(chat_id, last_seq, members)| Kind::Receipts(v1::Receipts { chat_id, last_seq, members }));
-    let presence = (id(), any::<bool>(), any::<u64>())
-        .prop_map(|(user_id, online, last_seen_ms)| Kind::Presence(v1::Presence { user_id, online, last_seen_ms }));
+    let presence = (id(), any::<bool>(), any::<u64>(), any::<u32>()).prop_map(
+        |(user_id, online, last_seen_ms, devices_version)| {
+            Kind::Presence(v1::Presence { user_id, online, last_seen_ms, devices_version })
+        },
+    );
     let link_code = (".{0,12}", any::<u32>())
         .prop_map(|(code, expires_in_ms)| Kind::LinkCode(v1::LinkCode { code, expires_in_ms }));
     let linked = (id(), any::<u32>(), ".{0,32}")

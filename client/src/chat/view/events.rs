@@ -173,8 +173,13 @@ impl View {
         let Some(person) = self.people.meet(presence.user).filter(|_| is_chosen) else {
             return;
         };
-        if person.presence.replace(presence) != Some(presence) {
+        let before = person.presence.replace(presence);
+        let seen = |presence: Presence| (presence.online, presence.last_seen_ms);
+        if before.map(seen) != Some(seen(presence)) {
             self.notice(presence_line(&name, presence, self.now_ms));
+        }
+        if before.is_some_and(|before| before.devices_version < presence.devices_version) {
+            self.notice(format!("{name} has added or removed a device"));
         }
     }
 }

@@ -207,7 +207,7 @@ fn the_walk_of_the_readme() {
     assert_eq!(ada.said(), ["* writing to bob", "-> watch b0", "-> receipts", "22:13 bob: hello ada", "-> read 1"]);
     let (chat, seq) = (ChatId::direct(ADA, BOB), MessageSeq::new(1));
     ada.answer(Answer::Read { chat, seq, result: Ok(()) });
-    ada.event(Event::Presence(Presence { user: BOB, online: true, last_seen_ms: None }));
+    ada.event(Event::Presence(Presence { user: BOB, online: true, last_seen_ms: None, devices_version: 1 }));
     ada.typed("hello bob");
     ada.typed("how are you?");
     assert_eq!(ada.said(), ["* bob is online"]);
@@ -219,9 +219,11 @@ fn the_walk_of_the_readme() {
     ada.event(from(BOB, 4, "fine"));
     ada.event(from(BOB, 5, "and you?"));
     assert_eq!(ada.said(), ["22:13 bob: fine", "22:13 bob: and you?", "-> read 5"]);
-    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS) }));
-    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS) }));
+    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS), devices_version: 1 }));
+    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS), devices_version: 1 }));
     assert_eq!(ada.said(), ["* bob was last seen 22:13"]);
+    ada.event(Event::Presence(Presence { user: BOB, online: false, last_seen_ms: Some(NOW_MS), devices_version: 2 }));
+    assert_eq!(ada.said(), ["* bob has added or removed a device"]);
 }
 
 #[test]

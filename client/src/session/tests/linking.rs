@@ -122,7 +122,7 @@ fn an_account_that_is_deleted_ends_with_the_answer_to_that() {
         let mut ada = Try::open();
         let (deletion, other) = (ada.token(), ada.token());
         ada.session.handle_request(ada.now, Token(deletion), Kind::DeleteAccount(v1::DeleteAccount::default()));
-        ada.session.handle_request(ada.now, Token(other), Kind::GetDevices(v1::GetDevices {}));
+        ada.session.handle_request(ada.now, Token(other), Kind::GetDevices(v1::GetDevices::default()));
         ada.carry_out();
         let code_number = code.number();
         ada.server(0, server_frame::Kind::Goaway(v1::Goaway { code: code_number, ..v1::Goaway::default() }));
@@ -139,7 +139,7 @@ fn an_account_that_is_deleted_ends_with_the_answer_to_that() {
 fn answers_about_devices_that_are_none_end_the_connection() {
     for (kind, answer) in [
         (
-            Kind::GetDevices(v1::GetDevices {}),
+            Kind::GetDevices(v1::GetDevices::default()),
             server_frame::Kind::Devices(v1::Devices { devices: vec![v1::Device::default()], version: 1 }),
         ),
         (

@@ -130,8 +130,10 @@ fn nothing_is_left_of_a_deleted_user_but_what_it_has_sent() {
 
         let effects = node.apply(&Command::DeleteUser(ADA));
         assert_eq!(effects.outcomes, [Outcome::Done]);
-        let revoked =
-            |number| Effect::Devices { user: ADA, devices: Vec::new(), revoked: Some(DeviceId::new(number).unwrap()) };
+        let revoked = |number| {
+            let revoked = Some(DeviceId::new(number).unwrap());
+            Effect::Devices { user: ADA, devices: Vec::new(), revoked, version: 4 }
+        };
         assert_eq!(effects.effects, [revoked(1), revoked(2), Effect::UserDeleted { user: ADA }]);
         let unknown = Outcome::Refused(Code::UnknownUser);
         assert_eq!(node.outcome(&Command::DeleteUser(ADA)), unknown, "it is not there any more");

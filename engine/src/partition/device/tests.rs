@@ -81,7 +81,7 @@ fn a_revoked_device_is_gone_and_its_inbox_takes_nothing_more() {
     block_on(partition.flush()).unwrap();
     let device = address(number(2));
     let effects = apply(&partition, &[append(2, 4, 5), revoke(2), append(2, 6, 9)]);
-    let gone = Effect::Devices { user: ADA, devices: vec![number(1)], revoked: Some(number(2)) };
+    let gone = Effect::Devices { user: ADA, devices: vec![number(1)], revoked: Some(number(2)), version: 3 };
     let inboxed = |up_to| Effect::Inboxed { device, chat: CHAT, up_to: MessageSeq::new(up_to) };
     assert_eq!(effects.effects, [inboxed(5), gone, inboxed(9)], "the fan-out does not wait for it");
     for reopened in [false, true] {

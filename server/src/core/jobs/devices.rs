@@ -113,7 +113,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
         let partition = self.owned(|core| core.state.borrow().router.user(user));
         let failed = |error| self.code_of(&error);
         match ask {
-            DevicesAsk::List => {
+            DevicesAsk::List { is_own } => {
                 let row = partition.user(user).await.map_err(failed)?.ok_or(Code::UnknownUser)?;
                 let mut devices = Vec::with_capacity(row.devices.len());
                 for device in &row.devices {
@@ -122,12 +122,13 @@ impl<D: Disk, C: Clock> Core<D, C> {
                         // Revoked while the others were read.
                         continue;
                     };
-                    devices.push(v1::Device {
-                        device_id: device.get(),
-                        device_key: bytes::Bytes::copy_from_slice(&found.key),
-                        name: found.name,
-                        created_ms: found.created_ms,
-                        online: self.state.borrow().live.session_of(address).is_some(),
+                    let (device_id, device_key) = (device.get(), bytes::Bytes::copy_from_slice(&found.key));
+                    devices.push(if is_own {
+                        let online = self.state.borrow().live.session_of(address).is_some();
+                        let (name, created_ms) = (found.name, found.created_ms);
+                        v1::Device { device_id, device_key, name, created_ms, online }
+                    } else {
+                        v1::Device { device_id, device_key, ..v1::Device::default() }
                     });
                 }
                 let version = row.devices_version();

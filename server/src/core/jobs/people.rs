@@ -19,9 +19,12 @@ use columba_wire::{
 };
 
 use super::{id_bytes, to_done};
-use crate::core::{
-    Core,
-    message::{Answer, Ask, PeopleAsk, SessionMessage, SessionRef},
+use crate::{
+    core::{
+        Core,
+        message::{Answer, Ask, PeopleAsk, SessionMessage, SessionRef},
+    },
+    delivery::presence::Known,
 };
 
 impl<D: Disk, C: Clock> Core<D, C> {
@@ -117,14 +120,20 @@ impl<D: Disk, C: Clock> Core<D, C> {
         watcher: UserId,
     ) -> Result<Answer, Code> {
         let stored_ms = self.stored_last_seen(user).await?;
-        // Of a user who is watched the table has the roster as it is; nothing waits between a read of it and its use.
-        let kept = self.state.borrow().presence.roster(user);
-        let roster = match kept {
-            Some(roster) => roster,
-            None => Arc::new(self.roster(user, Roster::clone).await?),
-        };
-        self.with_state(|state| state.subscribe(session, user, watcher, roster, stored_ms));
+        // The first reads bring both rows into memory: nothing waits between the second ones and their use.
+        self.known(user).await?;
+        let known = self.known(user).await?;
+        // Of a user who is watched the table has it as it is now.
+        let known = self.state.borrow().presence.known(user).unwrap_or(known);
+        self.with_state(|state| state.subscribe(session, user, watcher, known, stored_ms));
         Ok(Answer::Done)
+    }
+
+    async fn known(&self, user: UserId) -> Result<Known, Code> {
+        let partition = self.owned(|core| core.state.borrow().router.user(user));
+        let row = partition.user(user).await.map_err(|error| self.code_of(&error))?;
+        let roster = Arc::new(self.roster(user, Roster::clone).await?);
+        Ok(Known { roster, devices_version: row.map_or(0, |row| row.devices_version()) })
     }
 
     /// These sessions may see more, or less, of a user's presence than before.

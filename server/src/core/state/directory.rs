@@ -25,6 +25,14 @@ impl<D: Disk> CoreState<D> {
         }
     }
 
+    /// Whoever watches a user learns that it has other devices now.
+    pub(super) fn handle_devices(&mut self, user: UserId, version: u32) {
+        let watchers = self.presence.handle_devices(user, version);
+        if !watchers.is_empty() {
+            self.jobs.push_back(Job::TellPresence(user, watchers));
+        }
+    }
+
     pub(super) fn handle_keys_low(&mut self, device: DeviceAddress, one_time_keys: u32) {
         if let Some(session) = self.live.session_of(device) {
             self.route_session(session, SessionMessage::Hint(Kind::KeysLow(v1::KeysLow { one_time_keys })));

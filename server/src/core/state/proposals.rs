@@ -259,8 +259,9 @@ impl<D: Disk> CoreState<D> {
                 Effect::ChatNoted { user, chat, at } => {
                     self.with_live(|live, _now, out| live.handle_noted(user, chat, at, out));
                 }
-                Effect::Devices { user, devices, revoked } => {
+                Effect::Devices { user, devices, revoked, version } => {
                     self.with_live(|live, _now, out| live.devices_changed(user, devices, revoked, out));
+                    self.handle_devices(user, version);
                 }
                 Effect::UserChanged { by } => self.handle_user_changed(by),
                 Effect::RosterChanged { user, roster } => self.handle_roster_changed(user, roster),

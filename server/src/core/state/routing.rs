@@ -3,12 +3,10 @@
 //! Invariants
 //! - A message waits for room, and is never dropped; what may wait is bounded by holding back the sessions' input.
 
-use std::sync::Arc;
-
 use columba_engine::{
     env::{Disk, Instant, clock::WallTime},
     ids::CoreId,
-    partition::roster::{Roster, Sight},
+    partition::roster::Sight,
 };
 use columba_wire::{
     ChatId, Code, DeviceAddress, UserId,
@@ -238,10 +236,10 @@ impl<D: Disk> CoreState<D> {
         session: SessionRef,
         user: UserId,
         watcher: UserId,
-        roster: Arc<Roster>,
+        known: presence::Known,
         stored_ms: u64,
     ) {
-        self.presence.subscribe(user, session, watcher, roster);
+        self.presence.subscribe(user, session, watcher, known);
         self.tell_presence(user, &[session], stored_ms);
     }
 
@@ -258,7 +256,8 @@ impl<D: Disk> CoreState<D> {
     fn push_presence(&mut self, session: SessionRef, user: UserId, sight: Sight, last_seen_ms: u64) {
         let online = sight.online && self.live.is_online(user);
         let last_seen_ms = if sight.last_seen && !online { last_seen_ms } else { 0 };
-        let frame = presence::frame(user, online, last_seen_ms);
+        let devices_version = self.presence.known(user).map_or(0, |known| known.devices_version);
+        let frame = presence::frame(user, online, last_seen_ms, devices_version);
         self.route_session(session, SessionMessage::Hint(Kind::Presence(frame)));
     }
 }
