@@ -1,7 +1,7 @@
 //! The client as an application sees it: calls, and a stream of events.
 
 mod directory;
-mod groups;
+pub(crate) mod groups;
 mod roster;
 mod signals;
 

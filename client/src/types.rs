@@ -18,7 +18,7 @@ pub use self::directory::{
 pub use columba_wire::Role;
 
 pub use self::{
-    group::{ChatInfo, ChatMember, ChatPage, GroupChange, GroupLook, Recipient},
+    group::{ChatInfo, ChatMember, ChatPage, GroupChange, GroupLook, Invitation, Invite, Recipient},
     signal::{Call, CallId, CallStep, Signal, SignalBody, SignalTo},
 };
 use crate::error::Error;

@@ -28,6 +28,8 @@ pub enum Planted {
     DeliversToRemoved,
     /// A read watermark falls back with the member's next progress.
     ReadLost,
+    /// A link to a group lets somebody in that was ended.
+    EndedInvite,
     /// Who is blocked may send all the same.
     BlockIgnored,
     /// What a device has in its inbox counts as had.
@@ -62,6 +64,7 @@ impl Planted {
         Self::NewcomerSkipped,
         Self::DeliversToRemoved,
         Self::ReadLost,
+        Self::EndedInvite,
         Self::BlockIgnored,
         Self::SettledEarly,
         Self::NeverSettled,

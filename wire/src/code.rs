@@ -40,6 +40,8 @@ pub enum Code {
     TooManySubscriptions = 24,
     /// A role in the group, a block or a privacy setting does not allow this.
     NotAllowed = 25,
+    /// No such link to a group, or it has expired or was ended.
+    InviteUnknown = 26,
     /// A list with a bound is full.
     TooMany = 28,
     /// More sends in flight than the welcome allowed. Not stored; send again later.
@@ -86,6 +88,7 @@ impl Code {
         Self::ClientSeqTooOld,
         Self::TooManySubscriptions,
         Self::NotAllowed,
+        Self::InviteUnknown,
         Self::TooMany,
         Self::TooManyInFlight,
         Self::RateLimited,
@@ -164,6 +167,7 @@ impl Code {
             Self::ClientSeqTooOld => "CLIENT_SEQ_TOO_OLD",
             Self::TooManySubscriptions => "TOO_MANY_SUBSCRIPTIONS",
             Self::NotAllowed => "NOT_ALLOWED",
+            Self::InviteUnknown => "INVITE_UNKNOWN",
             Self::TooMany => "TOO_MANY",
             Self::TooManyInFlight => "TOO_MANY_IN_FLIGHT",
             Self::RateLimited => "RATE_LIMITED",

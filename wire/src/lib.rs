@@ -12,6 +12,7 @@
 //! | [`auth`] | the bytes that a device signs to get in |
 //! | [`link`] | the codes by which devices are linked |
 //! | [`group`] | what the members of a group may do |
+//! | [`invite`] | links by which users come into groups |
 //! | [`keys`] | the bytes that a device signs for each of its keys |
 //! | [`privacy`] | what a user lets others know and do |
 //!
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod framing;
 pub mod group;
 pub mod ids;
+pub mod invite;
 pub mod keys;
 pub mod limits;
 pub mod link;
@@ -42,5 +44,6 @@ pub mod v1 {
 pub use code::Code;
 pub use group::Role;
 pub use ids::{ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, UserId};
+pub use invite::{InviteLink, InviteSecret};
 pub use keys::PreKeyId;
 pub use privacy::{Audience, Privacy, PrivacyChange};

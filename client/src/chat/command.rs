@@ -1,7 +1,7 @@
 //! A typed line, understood.
 
 use columba_wire::{
-    Audience, DeviceId, PrivacyChange,
+    Audience, DeviceId, InviteLink, PrivacyChange,
     limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, GROUP_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
 };
 
@@ -9,6 +9,9 @@ use crate::{
     limits::CHAT_HISTORY_SHOWN,
     types::{ProfileChange, Role},
 };
+
+/// Hours that a link may be good for, where it is not for ever: a year.
+const INVITE_HOURS_MAX: u32 = 24 * 365;
 
 /// What `/help` says.
 pub(super) const HELP: &[&str] = &[
@@ -21,6 +24,8 @@ pub(super) const HELP: &[&str] = &[
     "/group add|remove HANDLE ...   let somebody in, or put somebody out",
     "/group admin|member|owner HANDLE   what somebody may do",
     "/group name NAME; /group announce on|off; /group leave",
+    "/group invite [HOURS]          make a link by which others come in; /group uninvite ends it",
+    "/join LINK     come into a group by a link",
     "/read          mark all that was shown as read, that of others too",
     "/name HANDLE   learn whose id is behind a handle",
     "/devices       the devices of this account",
@@ -74,13 +79,23 @@ pub(super) enum Command {
 /// What is to be done with a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GroupCommand {
-    New { name: String, handles: Vec<String> },
+    New {
+        name: String,
+        handles: Vec<String>,
+    },
     Add(Vec<String>),
     Remove(Vec<String>),
-    Role { handle: String, role: Role },
+    Role {
+        handle: String,
+        role: Role,
+    },
     Name(String),
     Announcements(bool),
     Leave,
+    /// A link, for so many hours or for ever.
+    Invite(Option<u32>),
+    Uninvite,
+    Join(InviteLink),
 }
 
 /// What is to be done with contacts, blocked users, and what others may know.
@@ -149,6 +164,10 @@ fn command(text: &str) -> Result<Command, String> {
         "profile" => profile(rest).map(Command::Profile),
         "group" if argument.is_none() => Ok(Command::Members),
         "group" => group(rest).map(Command::Group),
+        "join" => match rest.trim().parse() {
+            Ok(link) => Ok(Command::Group(GroupCommand::Join(link))),
+            Err(_) => Err("/join needs a link, as in: /join columba:group/...".to_owned()),
+        },
         "history" => match argument.map_or(Ok(CHAT_HISTORY_SHOWN), str::parse) {
             Ok(count) if (1..=HISTORY_PAGE_MAX).contains(&count) && !more => Ok(Command::History(count)),
             Ok(_) | Err(_) => Err(format!("/history takes a number from 1 to {HISTORY_PAGE_MAX}, or none")),
@@ -276,7 +295,16 @@ fn group(rest: &str) -> Result<GroupCommand, String> {
         ("announce", "on") => Ok(GroupCommand::Announcements(true)),
         ("announce", "off") => Ok(GroupCommand::Announcements(false)),
         ("leave", "") => Ok(GroupCommand::Leave),
-        _ => Err("/group takes new, add, remove, admin, member, owner, name, announce or leave; see /help".to_owned()),
+        ("invite", "") => Ok(GroupCommand::Invite(None)),
+        ("invite", hours) => match hours.parse() {
+            Ok(hours) if (1..=INVITE_HOURS_MAX).contains(&hours) => Ok(GroupCommand::Invite(Some(hours))),
+            Ok(_) | Err(_) => Err(format!("/group invite takes hours from 1 to {INVITE_HOURS_MAX}, or none")),
+        },
+        ("uninvite", "") => Ok(GroupCommand::Uninvite),
+        _ => Err(
+            "/group takes new, add, remove, admin, member, owner, name, announce, invite, uninvite or leave; see /help"
+                .to_owned(),
+        ),
     }
 }
 
@@ -335,6 +363,16 @@ mod tests {
             ),
             ("/group name a b", Ok(Some(Command::Group(GroupCommand::Name("a b".to_owned()))))),
             ("/group announce off", Ok(Some(Command::Group(GroupCommand::Announcements(false))))),
+            ("/group invite", Ok(Some(Command::Group(GroupCommand::Invite(None))))),
+            ("/group invite 48", Ok(Some(Command::Group(GroupCommand::Invite(Some(48)))))),
+            ("/group uninvite", Ok(Some(Command::Group(GroupCommand::Uninvite)))),
+            (
+                "/join columba:group/-_v7-_v7-_v7-_v7-_v7-z8_Pz8_Pz8_Pz8_Pz8_Pz8",
+                Ok(Some(Command::Group(GroupCommand::Join(InviteLink {
+                    group: columba_wire::ChatId::from_bytes([0xfb; 16]),
+                    secret: columba_wire::InviteSecret::from_bytes([0x3f; 16]),
+                })))),
+            ),
             ("/group leave", Ok(Some(Command::Group(GroupCommand::Leave)))),
             ("/unblock @bob", roster(RosterCommand::Block { handle: "bob".to_owned(), blocked: false })),
             ("/contacts", roster(RosterCommand::Show)),
@@ -385,6 +423,11 @@ mod tests {
             "/group leave now",
             "/group announce",
             "/group bob",
+            "/group invite 0",
+            "/group invite long",
+            "/group uninvite 3",
+            "/join",
+            "/join columba:group/abc",
             "/block",
             "/contacts bob",
             "/contacts add",
@@ -419,6 +462,7 @@ mod tests {
             "/whois",
             "/profile",
             "/group",
+            "/join",
             "/block",
             "/contacts",
             "/privacy",

@@ -93,7 +93,10 @@ impl Groups {
                 name.iter().for_each(|name| group.name = printable(name));
                 announcements.iter().for_each(|only| group.announcements = *only);
             }
-            GroupChange::Unknown => {}
+            GroupChange::Join { .. } => {
+                group.members.insert(by, Role::Member);
+            }
+            GroupChange::SetInvite { .. } | GroupChange::EndInvite | GroupChange::Unknown => {}
         }
     }
 

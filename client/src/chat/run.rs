@@ -25,7 +25,7 @@ use super::{
     view::{Answer, Ask, DevicesAnswer, Output, RosterAnswer, RosterTold, Typed, View},
 };
 use crate::{
-    client::{Client, Events},
+    client::{Client, Events, groups::new_secret},
     error::Error,
     limits::{CHAT_LOG_SHOWN, EVENTS_MAX, OWN_CHATS_MAX},
     types::{ChatInfo, GroupChange, GroupLook, PrivacyChange, Sent},
@@ -307,6 +307,15 @@ async fn change_group(
         GroupCommand::Name(name) => look(Some(name.into()), None),
         GroupCommand::Announcements(only) => look(None, Some(only)),
         GroupCommand::Leave => GroupChange::Leave { owner: None },
+        GroupCommand::Invite(hours) => GroupChange::SetInvite {
+            secret: Some(new_secret()?),
+            expires_ms: hours.map(|hours| now_ms() + u64::from(hours) * 3_600_000),
+        },
+        GroupCommand::Uninvite => GroupChange::EndInvite,
+        GroupCommand::Join(link) => {
+            let change = GroupChange::Join { secret: Some(link.secret) };
+            return Ok((client.make_or_change(Some(link.group), change.clone()).await?, change));
+        }
     };
     Ok((client.make_or_change(group, change.clone()).await?, change))
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use columba_wire::{
-    ChatId, UserId,
+    ChatId, InviteLink, InviteSecret, UserId,
     limits::CHATS_PAGE_MAX,
     v1::{self, client_frame::Kind},
 };
@@ -10,9 +10,9 @@ use columba_wire::{
 use super::{Client, chat_bytes, unexpected};
 use crate::{
     driver::Ask,
-    error::Result,
-    session::{Outgoing, Reply, outbox::Outbound},
-    types::{ChatInfo, ChatPage, GroupChange, GroupLook, Sent},
+    error::{Error, Result},
+    session::{Outgoing, Reply, id_bytes, outbox::Outbound},
+    types::{ChatInfo, ChatPage, GroupChange, GroupLook, Invitation, Sent},
 };
 
 impl Client {
@@ -35,6 +35,39 @@ impl Client {
     /// it is no member, `UNKNOWN_USER`, `TOO_MANY` where the group is full, `INVALID_ARGUMENT` where all is so already.
     pub async fn change_group(&self, group: ChatId, change: GroupChange) -> Result<Sent> {
         self.make_or_change(Some(group), change).await
+    }
+
+    /// Gives a group a link by which others come in, until a time in milliseconds since 1970 or for ever. A link that
+    /// it had before leads nowhere from then on; so does this one once somebody is removed. Who is an admin finds it
+    /// again in [`Self::chat`].
+    ///
+    /// # Errors
+    /// As [`Self::change_group`]; `Refused` with `INVALID_ARGUMENT` where the time is over.
+    pub async fn make_invite(&self, group: ChatId, expires_ms: Option<u64>) -> Result<InviteLink> {
+        let secret = new_secret()?;
+        self.change_group(group, GroupChange::SetInvite { secret: Some(secret), expires_ms }).await?;
+        Ok(InviteLink { group, secret })
+    }
+
+    /// The group that a link leads to.
+    ///
+    /// # Errors
+    /// `Refused` with `INVITE_UNKNOWN` where it leads nowhere, or does so no more; `TimedOut`, `TooManyRequests`.
+    pub async fn invitation(&self, link: InviteLink) -> Result<Invitation> {
+        let request = v1::GetInvite { chat_id: chat_bytes(link.group), secret: id_bytes(link.secret.as_bytes()) };
+        match self.call(Ask::Request(Kind::GetInvite(request))).await? {
+            Reply::Invitation(invitation) => Ok(invitation),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Comes into a group by a link. What is written from then on is for this user.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; `Refused` with `INVITE_UNKNOWN` where the link leads nowhere, or does so no more, `TOO_MANY`
+    /// where the group is full, `INVALID_ARGUMENT` where the user is in it already.
+    pub async fn join(&self, link: InviteLink) -> Result<Sent> {
+        self.change_group(link.group, GroupChange::Join { secret: Some(link.secret) }).await
     }
 
     /// Changes this group, or makes one.
@@ -81,4 +114,11 @@ impl Client {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// Of a new link.
+pub(crate) fn new_secret() -> Result<InviteSecret> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|error| Error::InvalidOption(format!("no random numbers: {error}")))?;
+    Ok(InviteSecret::from_bytes(secret))
 }

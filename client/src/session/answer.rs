@@ -21,7 +21,8 @@ use crate::{
     error::Error,
     limits::UNACKED_MESSAGES_MAX,
     types::{
-        Carrier, ChatInfo, ChatPage, ChatReceipts, Event, GroupChange, HistoryPage, Message, Presence, Receipt, Sent,
+        Carrier, ChatInfo, ChatPage, ChatReceipts, Event, GroupChange, HistoryPage, Invitation, Message, Presence,
+        Receipt, Sent,
     },
 };
 
@@ -81,6 +82,7 @@ impl Session {
                 self.answer(request_id, members.map(|members| Reply::Receipts(ChatReceipts { last, members })));
             }
             Kind::Chat(chat) => self.answer(request_id, ChatInfo::parse(chat).map(Reply::Chat)),
+            Kind::Invite(invite) => self.answer(request_id, Invitation::parse(invite).map(Reply::Invitation)),
             Kind::Chats(chats) => self.answer(request_id, ChatPage::parse(chats).map(Reply::ChatPage)),
             Kind::UserFound(found) => self.handle_user_found(request_id, found),
             Kind::Done(_) => self.answer(request_id, Some(Reply::Done)),
@@ -161,7 +163,11 @@ impl Session {
         };
         self.outbox.handle_accepted();
         let sent = Sent { client_seq, chat, seq: MessageSeq::new(sent.seq), time_ms: sent.time_ms };
-        self.cursor(chat, sent.seq).progress.handle_own(sent.seq);
+        let cursor = self.cursor(chat, sent.seq);
+        if entry.what.is_join() {
+            cursor.progress.come_at(sent.seq);
+        }
+        cursor.progress.handle_own(sent.seq);
         self.outputs.push_back(Output::Record(Record::Sent { client_seq, chat, seq: sent.seq, time_ms: sent.time_ms }));
         match entry.token {
             Some(token) => self.reply(token, Ok(Reply::Sent(sent))),
@@ -191,7 +197,11 @@ impl Session {
         let chat = message.chat;
         self.cursor(chat, message.seq);
         let cursor = self.chats.get_mut(&chat).expect("it was just made");
-        if message.change.as_ref().is_some_and(|change| change.begins_for(me)) {
+        if message.change.as_ref().is_some_and(|change| change.begins_for(me, message.sender)) {
+            cursor.progress.come_at(message.seq);
+        }
+        // What follows that this user came in may be there before it is known that it did.
+        if self.outbox.joins(chat) {
             cursor.progress.come_at(message.seq);
         }
         let outbox = &self.outbox;

@@ -57,8 +57,8 @@ use self::{
 use crate::{
     error::Error,
     types::{
-        Account, ChatInfo, ChatPage, ChatReceipts, Device, Event, Fingerprint, HistoryPage, KeyBundle, LinkOffer,
-        LinkRequest, Message, OwnAccount, Roster, Sent, Unsent, User,
+        Account, ChatInfo, ChatPage, ChatReceipts, Device, Event, Fingerprint, HistoryPage, Invitation, KeyBundle,
+        LinkOffer, LinkRequest, Message, OwnAccount, Roster, Sent, Unsent, User,
     },
 };
 
@@ -97,6 +97,7 @@ pub(crate) enum Reply {
     History(HistoryPage),
     Receipts(ChatReceipts),
     Chat(ChatInfo),
+    Invitation(Invitation),
     Log(Vec<Message>),
     Names(BTreeMap<UserId, String>),
     Chats(Vec<ChatId>),

@@ -35,6 +35,11 @@ pub(crate) enum Outbound {
 }
 
 impl Outbound {
+    /// Whether the user comes into a group by it.
+    pub(crate) fn is_join(&self) -> bool {
+        matches!(self, Self::Change { change: GroupChange::Join { .. }, .. })
+    }
+
     /// The chat that it is for.
     pub(crate) fn chat(&self, me: DeviceAddress, client_seq: ClientSeq) -> ChatId {
         match self {
@@ -187,6 +192,11 @@ impl Outbox {
     /// Those that may be in this chat already.
     pub(crate) fn unanswered_in(&self, chat: ChatId) -> u64 {
         self.entries.values().filter(|entry| entry.was_out && entry.chat == chat).count() as u64
+    }
+
+    /// Whether this user may have come into this group, and does not know it yet.
+    pub(crate) fn joins(&self, chat: ChatId) -> bool {
+        self.entries.values().any(|entry| entry.was_out && entry.chat == chat && entry.what.is_join())
     }
 
     /// A message whose deadline has passed.

@@ -1,7 +1,7 @@
 //! Groups: whom a message is for, what changes a group, and what a chat is.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, MessageSeq, Role, UserId, v1};
+use columba_wire::{ChatId, InviteSecret, MessageSeq, Role, UserId, v1};
 
 use crate::session::id_bytes;
 
@@ -41,6 +41,47 @@ pub struct GroupLook {
     pub announcements: bool,
 }
 
+/// A link by which users come into a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// What lets its holder in.
+    pub secret: InviteSecret,
+    /// When it ends, milliseconds since 1970; `None`: never.
+    pub expires_ms: Option<u64>,
+}
+
+impl Invite {
+    fn parse(secret: &[u8], expires_ms: u64) -> Option<Self> {
+        Some(Self { secret: secret.try_into().ok()?, expires_ms: end(expires_ms) })
+    }
+}
+
+/// When a link ends, as a frame says it.
+fn end(expires_ms: u64) -> Option<u64> {
+    Some(expires_ms).filter(|at| *at != 0)
+}
+
+/// A group, as the holder of a link sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Which.
+    pub chat: ChatId,
+    /// Its look.
+    pub look: GroupLook,
+    /// How many are in it.
+    pub members: u32,
+    /// When the link ends, milliseconds since 1970; `None`: never.
+    pub expires_ms: Option<u64>,
+}
+
+impl Invitation {
+    pub(crate) fn parse(invite: v1::Invite) -> Option<Self> {
+        let v1::Invite { chat_id, name, picture, announcements, members, expires_ms } = invite;
+        let look = GroupLook { name, picture, announcements };
+        Some(Self { chat: ChatId::try_from(&chat_id[..]).ok()?, look, members, expires_ms: end(expires_ms) })
+    }
+}
+
 /// A change of a group. It is a message of the chat: it holds from its place on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupChange {
@@ -76,17 +117,32 @@ pub enum GroupChange {
         /// Whether only admins and the owner may write.
         announcements: Option<bool>,
     },
+    /// The group has a link, which ends one that was there before. As it is told to others: without the secret.
+    SetInvite {
+        /// What lets its holder in.
+        secret: Option<InviteSecret>,
+        /// When it ends, milliseconds since 1970; `None`: never.
+        expires_ms: Option<u64>,
+    },
+    /// The group has no link any more.
+    EndInvite,
+    /// Who sends it comes in, by the link. As it is told: without the secret.
+    Join {
+        /// The link's.
+        secret: Option<InviteSecret>,
+    },
     /// One that this version does not know.
     Unknown,
 }
 
 impl GroupChange {
-    /// Whether it lets this user in, or is the begin of a group.
-    pub(crate) fn begins_for(&self, user: UserId) -> bool {
+    /// Whether it lets this user in, or is the begin of a group; `by` has sent it.
+    pub(crate) fn begins_for(&self, user: UserId, by: UserId) -> bool {
         match self {
             Self::Create { .. } => true,
             Self::Add(users) => users.contains(&user),
-            Self::Remove(_) | Self::Leave { .. } | Self::SetRole { .. } | Self::SetLook { .. } | Self::Unknown => false,
+            Self::Join { .. } => user == by,
+            _ => false,
         }
     }
 
@@ -113,6 +169,13 @@ impl GroupChange {
                 picture: picture.clone(),
                 announcements: *announcements,
             })),
+            Self::SetInvite { secret, expires_ms } => Some(Kind::SetInvite(v1::SetInvite {
+                secret: secret_bytes(*secret),
+                expires_ms: expires_ms.unwrap_or(0),
+                ended: false,
+            })),
+            Self::EndInvite => Some(Kind::SetInvite(v1::SetInvite { ended: true, ..v1::SetInvite::default() })),
+            Self::Join { secret } => Some(Kind::Join(v1::JoinGroup { secret: secret_bytes(*secret) })),
             Self::Unknown => None,
         };
         v1::GroupChange { kind }
@@ -136,8 +199,22 @@ impl GroupChange {
             Some(Kind::SetLook(v1::SetLook { name, picture, announcements })) => {
                 Self::SetLook { name, picture, announcements }
             }
+            Some(Kind::SetInvite(v1::SetInvite { ended: true, .. })) => Self::EndInvite,
+            Some(Kind::SetInvite(v1::SetInvite { secret, expires_ms, .. })) => {
+                Self::SetInvite { secret: parse_secret(&secret)?, expires_ms: end(expires_ms) }
+            }
+            Some(Kind::Join(join)) => Self::Join { secret: parse_secret(&join.secret)? },
         })
     }
+}
+
+fn secret_bytes(secret: Option<InviteSecret>) -> Bytes {
+    secret.map(|secret| id_bytes(secret.as_bytes())).unwrap_or_default()
+}
+
+/// Absent where it is empty; `None` where it is none.
+fn parse_secret(bytes: &[u8]) -> Option<Option<InviteSecret>> {
+    if bytes.is_empty() { Some(None) } else { bytes.try_into().ok().map(Some) }
 }
 
 /// A member of a chat.
@@ -162,6 +239,8 @@ pub struct ChatInfo {
     pub last: MessageSeq,
     /// `None` for a 1:1 chat.
     pub group: Option<GroupLook>,
+    /// The link of a group, for its admins and its owner.
+    pub invite: Option<Invite>,
     /// Everybody who is in it.
     pub members: Vec<ChatMember>,
 }
@@ -180,7 +259,13 @@ impl ChatInfo {
             chat: ChatId::try_from(&chat.chat_id[..]).ok()?,
             first: MessageSeq::new(chat.first_seq),
             last: MessageSeq::new(chat.last_seq),
-            group: chat.group.map(|v1::Group { name, picture, announcements }| GroupLook {
+            invite: match &chat.group {
+                Some(group) if !group.invite_secret.is_empty() => {
+                    Some(Invite::parse(&group.invite_secret, group.invite_expires_ms)?)
+                }
+                Some(_) | None => None,
+            },
+            group: chat.group.map(|v1::Group { name, picture, announcements, .. }| GroupLook {
                 name,
                 picture,
                 announcements,

@@ -18,7 +18,7 @@ use super::{
     codec::{Put as _, Take},
     dedup::{Accepted, Known, LONG_WINDOWS_MAX, SENDERS_MAX, Sender, SenderId, WINDOWS_BYTES_MAX},
     effect::{Effect, Effects, Outcome, StoredMessage},
-    group::{GROUP_BYTES_MAX, Group, Look, Role, Seat},
+    group::{GROUP_BYTES_MAX, Group, Invite, Look, Role, Seat},
     receipt::{Member, put_member, take_member},
     retention::{Retention, put_retention, take_retention},
     rows::{Layer, Row, RowMap},
@@ -87,6 +87,8 @@ pub struct ChatView {
     pub members: Vec<(UserId, Member)>,
     /// What a group has beside.
     pub group: Option<(Look, Arc<[Seat]>)>,
+    /// Its link, where there is one and the member may know it.
+    pub invite: Option<Invite>,
 }
 
 /// Whom a member of a chat reaches now.
@@ -201,7 +203,8 @@ impl ChatRow {
         let from = self.first_of(user)?;
         let members = self.members().users().filter_map(|user| Some((user, *self.member(user)?))).collect();
         let group = self.group().map(|group| (group.look.clone(), Arc::clone(&group.seats)));
-        Some(ChatView { chat: self.chat, from, members, group })
+        let invite = self.group().and_then(|group| group.invite_for(user));
+        Some(ChatView { chat: self.chat, from, members, group, invite })
     }
 
     /// Whom a member reaches; `None` where the user is none.

@@ -1,7 +1,7 @@
 //! Little-endian encoding of commands and rows. Decoding is total: any bytes give a value or an error.
 
 use bytes::Bytes;
-use columba_wire::{ChatId, DeviceAddress, DeviceId, MessageSeq, UserId};
+use columba_wire::{ChatId, DeviceAddress, DeviceId, InviteSecret, MessageSeq, UserId};
 
 use crate::error::{Error, Result};
 
@@ -130,6 +130,10 @@ impl Take {
 
     pub(crate) fn take_key(&mut self) -> Result<[u8; 32]> {
         self.array()
+    }
+
+    pub(crate) fn take_invite_secret(&mut self) -> Result<InviteSecret> {
+        Ok(InviteSecret::from_bytes(self.array()?))
     }
 
     pub(crate) fn take_signature(&mut self) -> Result<[u8; 64]> {

@@ -13,49 +13,36 @@
 //!   former ones.
 //! - What is stored of a change is what came of it: whoever replays the log has the same group.
 
+mod change;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
 pub use columba_wire::Role;
 use columba_wire::{
-    ChatId, ClientSeq, Code, DeviceAddress, MessageSeq, UserId,
+    ChatId, ClientSeq, Code, DeviceAddress, InviteSecret, MessageSeq, UserId,
     limits::{GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GROUP_REMOVED_MAX},
 };
 
+pub use self::change::{GroupChange, Invite, Look, LookChange};
+use self::change::{role_number, role_of};
 use super::{
     State,
     chat::{ChatRow, NewMessage, People},
-    codec::{self, Put as _, Take, VARINT_BYTES_MAX},
+    codec::{Put as _, Take, VARINT_BYTES_MAX},
     effect::{Effects, Outcome},
     receipt::{Member, put_member, take_member},
     rows::Row as _,
 };
 use crate::{
     error::Result,
-    message::{MessageKind, StoredMessage},
+    message::MessageKind,
+    planted::{self, Planted},
 };
 
 /// Seats of former members that are kept. Beyond, the longest empty one is given up; where those that are gone still
 /// have to be delivered to, nobody can be removed for a moment.
 pub const FORMER_MAX: usize = 128;
 const _: () = assert!(GROUP_REMOVED_MAX <= FORMER_MAX, "so many can be removed at once");
-
-const fn role_number(role: Role) -> u8 {
-    match role {
-        Role::Member => 0,
-        Role::Admin => 1,
-        Role::Owner => 2,
-    }
-}
-
-fn role_of(number: u8, take: &Take) -> Result<Role> {
-    match number {
-        0 => Ok(Role::Member),
-        1 => Ok(Role::Admin),
-        2 => Ok(Role::Owner),
-        _ => Err(take.malformed("a role is unknown")),
-    }
-}
 
 /// A member of a group, or one that has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,202 +66,15 @@ impl Seat {
     }
 }
 
-/// What a group is called, and how it looks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// What it is called.
-    pub name: Bytes,
-    /// A reference to a picture.
-    pub picture: Bytes,
-    /// Whether only admins may write.
-    pub announcements: bool,
-}
-
-impl Look {
-    /// In bytes of its own: a slice would keep the whole entry, or block, that it lies in.
-    fn copied(&self) -> Self {
-        let copy = |field: &Bytes| Bytes::copy_from_slice(field);
-        Self { name: copy(&self.name), picture: copy(&self.picture), announcements: self.announcements }
-    }
-}
-
-/// What to change of a group's look; `None` stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LookChange {
-    /// What it is called.
-    pub name: Option<Bytes>,
-    /// A reference to a picture.
-    pub picture: Option<Bytes>,
-    /// Whether only admins may write.
-    pub announcements: Option<bool>,
-}
-
-/// A change of a group.
+/// A group, as somebody sees it who holds its link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupChange {
-    /// A group begins, with these members beside who makes it and owns it; ascending.
-    Create {
-        /// Its look.
-        look: Look,
-        /// The others.
-        members: Vec<UserId>,
-    },
-    /// Users become members; ascending.
-    Add(Vec<UserId>),
-    /// Members are put out; ascending.
-    Remove(Vec<UserId>),
-    /// Who sends it leaves.
-    Leave {
-        /// Who owns the group from now on, where the owner has left. As it is asked: `None`.
-        owner: Option<UserId>,
-    },
-    /// A member gets a role. An owner that names another one is an admin from then on.
-    SetRole {
-        /// Who.
-        user: UserId,
-        /// Its role.
-        role: Role,
-    },
-    /// The group looks different.
-    SetLook(LookChange),
-}
-
-const CREATE: u8 = 1;
-const ADD: u8 = 2;
-const REMOVE: u8 = 3;
-const LEAVE: u8 = 4;
-const SET_ROLE: u8 = 5;
-const SET_LOOK: u8 = 6;
-
-impl GroupChange {
-    /// Whether it can be asked for: lists ascend and are not too long, nor are name and picture.
-    pub fn is_valid(&self) -> bool {
-        let fits = |field: &Bytes, bytes_max| field.len() <= bytes_max;
-        match self {
-            Self::Create { look, members } => {
-                fits(&look.name, GROUP_NAME_BYTES_MAX)
-                    && fits(&look.picture, GROUP_PICTURE_BYTES_MAX)
-                    && members.len() < GROUP_MEMBERS_MAX
-                    && codec::ascends(members)
-            }
-            Self::Add(users) => !users.is_empty() && users.len() <= GROUP_MEMBERS_MAX && codec::ascends(users),
-            Self::Remove(users) => !users.is_empty() && users.len() <= GROUP_REMOVED_MAX && codec::ascends(users),
-            Self::Leave { owner } => owner.is_none(),
-            Self::SetRole { .. } => true,
-            Self::SetLook(look) => {
-                look.name.as_ref().is_none_or(|name| fits(name, GROUP_NAME_BYTES_MAX))
-                    && look.picture.as_ref().is_none_or(|picture| fits(picture, GROUP_PICTURE_BYTES_MAX))
-                    && *look != LookChange::default()
-            }
-        }
-    }
-
-    /// Who becomes a member by it.
-    pub fn newcomers(&self) -> &[UserId] {
-        match self {
-            Self::Create { members, .. } | Self::Add(members) => members,
-            Self::Remove(_) | Self::Leave { .. } | Self::SetRole { .. } | Self::SetLook(_) => &[],
-        }
-    }
-
-    /// Reads what [`Self::encode`] wrote: the body of a message of kind [`MessageKind::Change`].
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn decode(bytes: Bytes) -> Result<Self> {
-        let mut take = Take::new(bytes, "group change");
-        let change = Self::take(&mut take)?;
-        take.finish()?;
-        Ok(change)
-    }
-
-    /// The bytes of it.
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(self.encoded_bytes_max());
-        self.put(&mut out);
-        out.into()
-    }
-
-    pub(super) fn encoded_bytes_max(&self) -> usize {
-        match self {
-            Self::Create { look, members } => 32 + look.name.len() + look.picture.len() + 16 * members.len(),
-            Self::Add(users) | Self::Remove(users) => 8 + 16 * users.len(),
-            Self::Leave { .. } | Self::SetRole { .. } => 32,
-            Self::SetLook(look) => {
-                16 + [&look.name, &look.picture].into_iter().flatten().map(Bytes::len).sum::<usize>()
-            }
-        }
-    }
-
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Create { look, members } => {
-                out.put_u8(CREATE);
-                put_look(look, out);
-                out.put_users(members);
-            }
-            Self::Add(users) => {
-                out.put_u8(ADD);
-                out.put_users(users);
-            }
-            Self::Remove(users) => {
-                out.put_u8(REMOVE);
-                out.put_users(users);
-            }
-            Self::Leave { owner } => {
-                out.put_u8(LEAVE);
-                out.put_u8(u8::from(owner.is_some()));
-                owner.iter().for_each(|owner| out.put_user(*owner));
-            }
-            Self::SetRole { user, role } => {
-                out.put_u8(SET_ROLE);
-                out.put_user(*user);
-                out.put_u8(role_number(*role));
-            }
-            Self::SetLook(LookChange { name, picture, announcements }) => {
-                out.put_u8(SET_LOOK);
-                let has = [name.is_some(), picture.is_some(), announcements.is_some()];
-                out.put_u8(has.iter().rev().fold(0, |bits, has| bits << 1 | u8::from(*has)));
-                [name, picture].into_iter().flatten().for_each(|field| out.put_bytes(field));
-                announcements.iter().for_each(|only| out.put_u8(u8::from(*only)));
-            }
-        }
-    }
-
-    pub(super) fn take(take: &mut Take) -> Result<Self> {
-        Ok(match take.take_u8()? {
-            CREATE => Self::Create { look: take_look(take)?, members: take.take_users()? },
-            ADD => Self::Add(take.take_users()?),
-            REMOVE => Self::Remove(take.take_users()?),
-            LEAVE => Self::Leave { owner: if take.take_bool()? { Some(take.take_user()?) } else { None } },
-            SET_ROLE => {
-                let (user, number) = (take.take_user()?, take.take_u8()?);
-                Self::SetRole { user, role: role_of(number, take)? }
-            }
-            SET_LOOK => {
-                let has = take.take_u8()?;
-                if has > 7 {
-                    return Err(take.malformed("which fields it has is unknown"));
-                }
-                Self::SetLook(LookChange {
-                    name: if has & 1 != 0 { Some(take.take_bytes()?) } else { None },
-                    picture: if has & 2 != 0 { Some(take.take_bytes()?) } else { None },
-                    announcements: if has & 4 != 0 { Some(take.take_bool()?) } else { None },
-                })
-            }
-            _ => return Err(take.malformed("its kind is unknown")),
-        })
-    }
-}
-
-fn put_look(look: &Look, out: &mut Vec<u8>) {
-    out.put_bytes(&look.name);
-    out.put_bytes(&look.picture);
-    out.put_u8(u8::from(look.announcements));
-}
-
-fn take_look(take: &mut Take) -> Result<Look> {
-    Ok(Look { name: take.take_bytes()?, picture: take.take_bytes()?, announcements: take.take_bool()? })
+pub struct Invitation {
+    /// Its look.
+    pub look: Look,
+    /// How many are in it.
+    pub members: usize,
+    /// When the link ends, milliseconds since 1970; 0: never.
+    pub expires_ms: u64,
 }
 
 /// What a group's row has beside a chat's.
@@ -284,12 +84,14 @@ pub(crate) struct Group {
     pub(crate) seats: Arc<[Seat]>,
     progress: Vec<Member>,
     next_number: u32,
+    /// Its secret is there.
+    invite: Option<Invite>,
 }
 
 impl Group {
     /// One without members.
     pub(super) fn new(look: Look) -> Self {
-        Self { look, seats: Arc::new([]), progress: Vec::new(), next_number: 0 }
+        Self { look, seats: Arc::new([]), progress: Vec::new(), next_number: 0, invite: None }
     }
 
     pub(super) fn place_of(&self, user: UserId) -> Option<usize> {
@@ -307,6 +109,17 @@ impl Group {
 
     pub(super) fn progress_mut(&mut self, place: usize) -> &mut Member {
         &mut self.progress[place]
+    }
+
+    /// Its link, for a member that may know it.
+    pub(super) fn invite_for(&self, user: UserId) -> Option<Invite> {
+        self.member(user).filter(|seat| seat.role >= Role::Admin).and(self.invite)
+    }
+
+    /// The group as the holder of a link sees it; `None` where the link does not lead here, or does so no more.
+    pub(super) fn invitation(&self, secret: InviteSecret, now_ms: u64) -> Option<Invitation> {
+        let invite = self.invite.filter(|invite| invite.secret == Some(secret) && !invite.is_over(now_ms))?;
+        Some(Invitation { look: self.look.clone(), members: self.members().count(), expires_ms: invite.expires_ms })
     }
 
     fn members(&self) -> impl Iterator<Item = &Seat> {
@@ -393,11 +206,41 @@ impl Group {
         Some(numbers)
     }
 
+    /// Whether these users may come in: there is room, and who was in before has got what was for it then, since
+    /// there is one account of each user.
+    fn check_room(&self, users: &[UserId]) -> core::result::Result<(), Code> {
+        if self.members().count() + users.len() > GROUP_MEMBERS_MAX {
+            return Err(Code::TooMany);
+        }
+        let is_settled = |user: &UserId| {
+            self.place_of(*user).is_none_or(|place| self.progress[place].covered >= self.seats[place].until)
+        };
+        if users.iter().all(is_settled) { Ok(()) } else { Err(Code::Unavailable) }
+    }
+
+    /// Whether somebody who is not in may change the group so: come in, by its link.
+    fn consider_stranger(
+        &self,
+        user: UserId,
+        change: GroupChange,
+        now_ms: u64,
+    ) -> core::result::Result<GroupChange, Code> {
+        let GroupChange::Join { secret } = change else {
+            return Err(Code::UnknownChat);
+        };
+        let invitation = secret.and_then(|secret| self.invitation(secret, now_ms));
+        if invitation.is_none() && !planted::is(Planted::EndedInvite) {
+            return Err(Code::InviteUnknown);
+        }
+        self.check_room(&[user])?;
+        Ok(change)
+    }
+
     /// Whether a device of this member may change the group so, and what comes of it: what is so already is left out.
-    fn consider(&self, by: &Seat, change: GroupChange) -> core::result::Result<GroupChange, Code> {
+    fn consider(&self, by: &Seat, change: GroupChange, now_ms: u64) -> core::result::Result<GroupChange, Code> {
         let is_admin = by.role >= Role::Admin;
         match change {
-            GroupChange::Create { .. } => Err(Code::InvalidArgument),
+            GroupChange::Create { .. } | GroupChange::Join { .. } => Err(Code::InvalidArgument),
             GroupChange::Leave { .. } => Ok(GroupChange::Leave { owner: self.successor(by) }),
             _ if !is_admin => Err(Code::NotAllowed),
             GroupChange::Add(mut users) => {
@@ -405,14 +248,8 @@ impl Group {
                 if users.is_empty() {
                     return Err(Code::InvalidArgument);
                 }
-                if self.members().count() + users.len() > GROUP_MEMBERS_MAX {
-                    return Err(Code::TooMany);
-                }
-                // One who has left must have got what was for it then: there is one account of each user.
-                let is_settled = |user: &UserId| {
-                    self.place_of(*user).is_none_or(|place| self.progress[place].covered >= self.seats[place].until)
-                };
-                if users.iter().all(is_settled) { Ok(GroupChange::Add(users)) } else { Err(Code::Unavailable) }
+                self.check_room(&users)?;
+                Ok(GroupChange::Add(users))
             }
             GroupChange::Remove(mut users) => {
                 if users.contains(&by.user) {
@@ -443,6 +280,9 @@ impl Group {
                 }
                 Ok(GroupChange::SetLook(change))
             }
+            GroupChange::SetInvite(invite) if invite == self.invite => Err(Code::InvalidArgument),
+            GroupChange::SetInvite(Some(invite)) if invite.is_over(now_ms) => Err(Code::InvalidArgument),
+            GroupChange::SetInvite(invite) => Ok(GroupChange::SetInvite(invite)),
         }
     }
 
@@ -468,12 +308,16 @@ impl Group {
             GroupChange::Remove(users) => {
                 let freed = self.make_room(users.len())?;
                 self.unseat(users, seq);
+                // Who goes may know it.
+                self.invite = None;
                 return Some(freed);
             }
             GroupChange::Leave { owner } => {
                 let freed = self.make_room(1)?;
                 self.unseat(&[by], seq);
                 owner.iter().for_each(|owner| self.set_role(*owner, Role::Owner));
+                // Who came in later would be in a group that nobody owns.
+                self.invite = self.invite.filter(|_| self.members().next().is_some());
                 return Some(freed);
             }
             GroupChange::SetRole { user, role } => {
@@ -488,6 +332,8 @@ impl Group {
                 announcements.iter().for_each(|only| self.look.announcements = *only);
                 self.look = self.look.copied();
             }
+            GroupChange::SetInvite(invite) => self.invite = *invite,
+            GroupChange::Join { .. } => self.seat(&[by], Role::Member, seq),
         }
         Some(Vec::new())
     }
@@ -499,7 +345,14 @@ impl Group {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        put_look(&self.look, out);
+        let Look { name, picture, announcements } = &self.look;
+        out.put_bytes(name);
+        out.put_bytes(picture);
+        out.put_u8(u8::from(*announcements) | u8::from(self.invite.is_some()) << 1);
+        if let Some(Invite { secret, expires_ms }) = self.invite {
+            out.extend_from_slice(secret.expect("a link that is kept has one").as_bytes());
+            out.put_u64(expires_ms);
+        }
         out.put_u32(self.next_number);
         out.put_u32(u32::try_from(self.seats.len()).expect("bounded"));
         for (seat, member) in self.seats.iter().zip(&self.progress) {
@@ -515,7 +368,17 @@ impl Group {
     }
 
     pub(super) fn take(take: &mut Take, last: MessageSeq) -> Result<Self> {
-        let look = take_look(take)?.copied();
+        let (name, picture, flags) = (take.take_bytes()?, take.take_bytes()?, take.take_u8()?);
+        if flags > 3 {
+            return Err(take.malformed("what a group has is unknown"));
+        }
+        let look = Look { name, picture, announcements: flags & 1 == 1 }.copied();
+        let invite = if flags & 2 == 2 {
+            let secret = Some(take.take_invite_secret()?);
+            Some(Invite { secret, expires_ms: take.take_u64()? })
+        } else {
+            None
+        };
         let next_number = take.take_u32()?;
         let count = take.take_count(SEAT_BYTES_MIN)?;
         let (mut seats, mut progress): (Vec<Seat>, Vec<Member>) =
@@ -537,7 +400,7 @@ impl Group {
             seats.push(Seat { user, role, number, from, until });
             progress.push(take_member(take)?);
         }
-        Ok(Self { look, seats: seats.into(), progress, next_number })
+        Ok(Self { look, seats: seats.into(), progress, next_number, invite })
     }
 }
 
@@ -547,7 +410,7 @@ const SEAT_BYTES_MIN: usize = 16 + 1 + 1 + 1 + 4;
 const SEAT_BYTES_MAX: usize = 16 + 1 + 5 + 6 * VARINT_BYTES_MAX;
 /// Bytes of a group in its chat's row, at most.
 pub(super) const GROUP_BYTES_MAX: usize =
-    GROUP_NAME_BYTES_MAX + GROUP_PICTURE_BYTES_MAX + 32 + (GROUP_MEMBERS_MAX + FORMER_MAX) * SEAT_BYTES_MAX;
+    GROUP_NAME_BYTES_MAX + GROUP_PICTURE_BYTES_MAX + 64 + (GROUP_MEMBERS_MAX + FORMER_MAX) * SEAT_BYTES_MAX;
 
 /// What the members of a group have: the lowest mark and whose it is, and the lowest of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -562,6 +425,14 @@ impl Marks {
         let (lowest_user, lowest) = self.lowest?;
         let others = if lowest_user == user { self.second } else { lowest };
         (others != MessageSeq::MAX).then_some(others)
+    }
+}
+
+/// What somebody learns who would change a group that is not there.
+const fn not_there(change: &GroupChange) -> Code {
+    match change {
+        GroupChange::Join { .. } => Code::InviteUnknown,
+        _ => Code::UnknownChat,
     }
 }
 
@@ -588,17 +459,19 @@ impl State {
             }
             (Some(row), change) => {
                 let Some(group) = row.group() else {
-                    return Outcome::Refused(Code::UnknownChat);
+                    return Outcome::Refused(not_there(&change));
                 };
                 if let Some(known) = row.sent_before(sender, client_seq) {
                     return known;
                 }
+                // The time of the chat: clocks of those who lead it may differ, and what is over stays over.
+                let now_ms = time_ms.max(row.chat.last_time_ms);
                 match group.member(sender.user) {
-                    Some(seat) => group.consider(seat, change),
-                    None => Err(Code::UnknownChat),
+                    Some(seat) => group.consider(seat, change, now_ms),
+                    None => group.consider_stranger(sender.user, change, now_ms),
                 }
             }
-            (None, _) => Err(Code::UnknownChat),
+            (None, change) => Err(not_there(&change)),
         };
         let change = match considered {
             Ok(change) => change,
@@ -614,22 +487,9 @@ impl State {
         row.forget_members(&freed);
         let after = row.variable_bytes();
         self.active.count_change(before, after + core::mem::take(&mut self.uncounted_bytes));
-        let body = change.encode();
+        let body = change.without_secret().encode();
         let message = NewMessage { chat, sender, client_seq, time_ms, kind: MessageKind::Change, body };
         self.store_message(message, effects)
-    }
-}
-
-impl GroupChange {
-    /// Reads the change that a stored message is; `None` where it is another message.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn of(message: &StoredMessage) -> Result<Option<Self>> {
-        match message.kind {
-            MessageKind::Client => Ok(None),
-            MessageKind::Change => Self::decode(message.body.clone()).map(Some),
-        }
     }
 }
 

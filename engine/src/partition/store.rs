@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use columba_wire::{ChatId, ClientSeq, DeviceAddress, MessageSeq, UserId};
+use columba_wire::{ChatId, ClientSeq, DeviceAddress, InviteSecret, MessageSeq, UserId};
 use futures_util::future::{join, try_join_all};
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     deletion::Errand,
     device::Device,
     effect::{Effects, StoredMessage},
-    group::Role,
+    group::{Invitation, Role},
     inbox::{Inbox, InboxChat, InboxEntry, decode_entry_row, entry_key},
     keys::DeviceKeys,
     membership::UserChat,
@@ -441,6 +441,15 @@ impl<D: Disk> Partition<D> {
     /// Damage, `Io`.
     pub async fn chat_from(&self, chat: ChatId, user: UserId) -> Result<Option<(Chat, MessageSeq)>> {
         self.look::<ChatRow, _>(chat, |row| row.and_then(|row| Some((row.chat, row.first_of(user)?)))).await
+    }
+
+    /// The group that a link leads to; `None` where there is no such link, or it has ended by `now_ms`.
+    ///
+    /// # Errors
+    /// Damage, `Io`.
+    pub async fn invitation(&self, chat: ChatId, secret: InviteSecret, now_ms: u64) -> Result<Option<Invitation>> {
+        let found = |row: &ChatRow| row.group()?.invitation(secret, now_ms.max(row.chat.last_time_ms));
+        self.look::<ChatRow, _>(chat, |row| row.and_then(found)).await
     }
 
     /// What a user may do in a group; `None` where it is no member, or the chat is no group.

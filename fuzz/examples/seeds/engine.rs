@@ -16,7 +16,7 @@ use columba_engine::{
         Partition,
         command::{Command, InboxAppend, Progress},
         effect::Effects,
-        group::{GroupChange, Look, LookChange, Role},
+        group::{GroupChange, Invite, Look, LookChange, Role},
         membership::{ChatNote, UserChat},
         profile::ProfileChange,
         retention::Retention,
@@ -35,7 +35,7 @@ use columba_engine::{
 
 use columba_fuzz::{MESSAGE_BLOCK_PLACE, row_key_bytes};
 use columba_wire::{
-    Audience, ChatId, ClientSeq, DeviceAddress, DeviceId, MessageSeq, PreKeyId, PrivacyChange, UserId,
+    Audience, ChatId, ClientSeq, DeviceAddress, DeviceId, InviteSecret, MessageSeq, PreKeyId, PrivacyChange, UserId,
     keys::{IdentityKey, NewKeys, PreKey},
 };
 
@@ -274,6 +274,11 @@ fn changes() -> Vec<GroupChange> {
         GroupChange::Leave { owner: Some(user) },
         GroupChange::Leave { owner: None },
         GroupChange::SetRole { user, role: Role::Admin },
+        GroupChange::SetInvite(Some(Invite { secret: Some(InviteSecret::from_bytes(scattered(5))), expires_ms: 0 })),
+        GroupChange::SetInvite(Some(Invite { secret: None, expires_ms: 1_800_000_000_000 })),
+        GroupChange::SetInvite(None),
+        GroupChange::Join { secret: Some(InviteSecret::from_bytes(scattered(5))) },
+        GroupChange::Join { secret: None },
         GroupChange::SetLook(LookChange { name: Some(name), picture: None, announcements: Some(false) }),
     ]
 }

@@ -7,8 +7,8 @@ use columba_wire::{
     v1::{
         Account, Ack, ApproveLink, Audience, BeginLink, Bye, Call, CallStep, Challenge, ChannelBinding, Chat,
         ChatEntry, ChatMember, Chats, ClientFrame, Contacts, CreateGroup, DeleteAccount, Deliver, Device, DeviceAdded,
-        Devices, Done, Error, FindUser, GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetKeys,
-        GetLink, GetReceipts, GetUser, Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow,
+        Devices, Done, Error, FindUser, GetAccount, GetChat, GetChats, GetContacts, GetDevices, GetHistory, GetInvite,
+        GetKeys, GetLink, GetReceipts, GetUser, Goaway, Group, GroupChange, Hello, History, KeyBundle, Keys, KeysLow,
         KeysStored, LinkCode, LinkInfo, Linked, Login, Ping, Pong, PreKey, Presence, Privacy, Profile, PutKeys, Read,
         Receipt, Receipts, Register, Registered, Registration, RenameDevice, RevokeDevice, Send, SendSignal, Sent,
         ServerFrame, SetBlocked, SetContacts, SetPrivacy, SetProfile, Signal, SignalBody, SubscribePresence, Synced,
@@ -86,6 +86,7 @@ fn client_kinds() -> Vec<client_frame::Kind> {
         Kind::Send(Send { client_seq: 301, chat_id: ID, body: Bytes::from_static(b"to all"), ..Send::default() }),
         Kind::Send(Send { client_seq: 302, chat_id: ID, change: change(), ..Send::default() }),
         Kind::GetChat(GetChat { chat_id: ID }),
+        Kind::GetInvite(GetInvite { chat_id: ID, secret: OTHER }),
         Kind::Ack(Ack { chat_id: ID, seq: 12 }),
         Kind::Read(Read { chat_id: ID, seq: 12 }),
         Kind::GetHistory(GetHistory { chat_id: ID, before_seq: 40, limit: 20 }),

@@ -10,6 +10,7 @@
 //! | [`groups::members_get_what_is_for_them`] | a member has what was written while it was in, and nothing else |
 //! | [`groups::receipts_of_groups_are_true`] | what all are said to have they have |
 //! | [`groups::reads_are_kept`] | what is read stays read |
+//! | [`groups::links_lead_in_while_they_hold`] | nobody comes in by a link that has ended |
 //! | [`blocks::who_is_blocked_sends_nothing`] | nothing new is stored between two users while there is a block |
 //! | [`blocks::only_who_is_blocked_is_refused`] | without one nothing is refused |
 //! | [`deletion::only_who_is_gone_is_unknown`], [`deletion::only_who_asked_is_gone`] | an account ends when its user wants it |
@@ -40,6 +41,7 @@ pub fn all(clients: &[Client]) -> Vec<String> {
     broken.extend(groups::members_get_what_is_for_them(clients));
     broken.extend(groups::receipts_of_groups_are_true(clients));
     broken.extend(groups::reads_are_kept(clients));
+    broken.extend(groups::links_lead_in_while_they_hold(clients));
     broken.extend(blocks::who_is_blocked_sends_nothing(clients));
     broken.extend(blocks::only_who_is_blocked_is_refused(clients));
     broken.extend(deletion::only_who_is_gone_is_unknown(clients));

@@ -141,7 +141,8 @@ const REVOKE: u64 = 500;
 const CLOCK_MAX: u64 = 1 << 39;
 
 /// What a group may answer to a member, or to one that has been put out.
-const REFUSALS: &[Code] = &[Code::UnknownChat, Code::UnknownUser, Code::NotAllowed, Code::InvalidArgument];
+const REFUSALS: &[Code] =
+    &[Code::UnknownChat, Code::UnknownUser, Code::NotAllowed, Code::InvalidArgument, Code::InviteUnknown];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -434,6 +435,7 @@ impl Client {
             | Kind::DeviceAdded(_)
             | Kind::History(_)
             | Kind::Chat(_)
+            | Kind::Invite(_)
             | Kind::UserFound(_)
             | Kind::Presence(_)
             | Kind::Signal(_)
@@ -511,6 +513,9 @@ impl Client {
             let to = if let What::ToUser(user, _) = &send.what { Some(*user) } else { None };
             if send.what.is_of_group() {
                 self.groups.known.insert(chat);
+            }
+            if let What::Change(_, v1::GroupChange { kind: Some(change) }) = &send.what {
+                self.groups.handle_carried_out(chat, sent.seq, change.clone());
             }
             let (seq, client_seq, body) = (sent.seq, sent.client_seq, send.what.body());
             let at = self.now;
@@ -592,6 +597,7 @@ impl Client {
             let is_of_group = at.is_some_and(|at| self.unanswered[at].what.is_of_group());
             if is_of_group && REFUSALS.contains(&code) {
                 let refused = self.unanswered.remove(at.unwrap_or_default()).expect("it was just found");
+                self.groups.handle_refused(&refused.what);
                 self.groups.refused.push(refused.what.body());
                 return self.send_unsent();
             }

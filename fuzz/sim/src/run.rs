@@ -16,7 +16,7 @@ use columba_engine::{
 
 use columba_server::delivery::{HINT_AFTER, HINTED_FROM_MEMBERS, LARGE_ADVANCE_EVERY};
 use columba_wire::{
-    UserId,
+    ChatId, UserId,
     v1::{self, group_change::Kind as Change},
 };
 
@@ -98,6 +98,8 @@ struct Simulation {
     keys_rng: Rng,
     /// The same for groups.
     groups_rng: Rng,
+    /// Links to groups that somebody has wanted, with their secrets.
+    invites: Vec<(ChatId, Bytes)>,
     has_groups: bool,
     /// The same for blocks.
     blocks_rng: Rng,
@@ -143,6 +145,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Coverage, Failure> {
         seed,
         keys_rng: Rng::from_seed(!seed ^ KEYS),
         groups_rng: Rng::from_seed(!seed ^ GROUPS),
+        invites: Vec::new(),
         has_groups: seed / 4 % 2 == 1,
         blocks_rng: Rng::from_seed(!seed ^ BLOCKS),
         has_blocks: seed / 16 % 2 == 1,
@@ -409,7 +412,7 @@ impl Simulation {
             return;
         }
         let group = known[pick(rng, known.len() as u64)];
-        let change = match rng.below(20) {
+        let change = match rng.below(22) {
             0..=2 => Change::Add(v1::AddMembers { user_ids: ids(some(rng)) }),
             3 | 4 => Change::Remove(v1::RemoveMembers { user_ids: ids(some(rng)) }),
             5 if rng.one_in(2) => Change::Leave(v1::LeaveGroup::default()),
@@ -417,6 +420,17 @@ impl Simulation {
                 let role = i32::try_from(rng.below(3)).expect("a role");
                 let user_id = Bytes::copy_from_slice(some(rng)[0].as_bytes());
                 Change::SetRole(v1::SetRole { user_id, role })
+            }
+            20 => {
+                let number = self.next_message();
+                let secret = Bytes::from([[0; 8], number.to_be_bytes()].concat());
+                self.invites.push((group, secret.clone()));
+                Change::SetInvite(v1::SetInvite { secret, ..v1::SetInvite::default() })
+            }
+            21 if !self.invites.is_empty() => {
+                let (group, secret) = self.invites[pick(rng, self.invites.len() as u64)].clone();
+                self.say(&format!("{} goes to {group} by a link", self.clients[who].handle));
+                return self.clients[who].join_group(group, secret);
             }
             7 => Change::SetLook(v1::SetLook { name: Some(Bytes::from(vec![7; 3])), ..v1::SetLook::default() }),
             _ => {

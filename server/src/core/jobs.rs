@@ -426,6 +426,7 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Ask::History { chat, .. }
             | Ask::Members { chat, .. }
             | Ask::Chat { chat, .. }
+            | Ask::Invite { chat, .. }
             | Ask::MarkRead { chat, .. } => Some(*chat),
             Ask::Signal(signal) => Some(signal.chat),
             _ => None,
@@ -554,6 +555,12 @@ impl<D: Disk, C: Clock> Core<D, C> {
             Ask::Chat { chat, user } => {
                 let view = self.chat_of_member(chat, user).await?;
                 Ok(Answer::Reply(Kind::Chat(groups::chat_frame(chat, &view))))
+            }
+            Ask::Invite { chat, secret } => {
+                let partition = self.owned(|core| core.state.borrow().router.chat(chat));
+                let found = partition.invitation(chat, secret, time_ms).await.map_err(failed)?;
+                let invitation = found.ok_or(Code::InviteUnknown)?;
+                Ok(Answer::Reply(Kind::Invite(groups::invite_frame(chat, invitation))))
             }
             Ask::MarkRead { chat, user, seq, hidden } => {
                 let (partition, ..) = self.chat_from(chat, user).await?;

@@ -12,7 +12,7 @@ use columba_engine::{
     partition::{MessagePage, device::Device, effect::StoredMessage, group::GroupChange, receipt::Member},
 };
 use columba_wire::{
-    ChatId, ClientSeq, Code, DeviceAddress, DeviceId, MessageSeq, UserId,
+    ChatId, ClientSeq, Code, DeviceAddress, DeviceId, InviteSecret, MessageSeq, UserId,
     link::LinkCode,
     v1::{self, server_frame::Kind},
 };
@@ -299,6 +299,13 @@ pub enum Ask {
         chat: ChatId,
         /// Who asks.
         user: UserId,
+    },
+    /// Which group a link leads to.
+    Invite {
+        /// The group.
+        chat: ChatId,
+        /// The link's.
+        secret: InviteSecret,
     },
     /// A signal to pass on, to the core of its chat.
     Signal(Signal),

@@ -4,15 +4,15 @@ use bytes::Bytes;
 use columba_engine::partition::{
     chat::ChatView,
     effect::StoredMessage,
-    group::{GroupChange, Look, LookChange, Role},
+    group::{GroupChange, Invitation, Invite, Look, LookChange, Role},
 };
 use columba_wire::{
-    ChatId, Code, UserId,
+    ChatId, Code, InviteSecret, UserId,
     limits::{GROUP_MEMBERS_MAX, GROUP_REMOVED_MAX},
     v1::{self, group_change::Kind},
 };
 
-use crate::core::id_bytes;
+use crate::core::{id_bytes, message::Ask};
 
 /// A change that a device of this user asks for.
 pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupChange, Code> {
@@ -37,8 +37,26 @@ pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupC
         Kind::SetLook(v1::SetLook { name, picture, announcements }) => {
             GroupChange::SetLook(LookChange { name, picture, announcements })
         }
+        Kind::SetInvite(v1::SetInvite { secret, expires_ms: 0, ended: true }) if secret.is_empty() => {
+            GroupChange::SetInvite(None)
+        }
+        Kind::SetInvite(v1::SetInvite { secret, expires_ms, ended: false }) => {
+            GroupChange::SetInvite(Some(Invite { secret: Some(parse_secret(&secret)?), expires_ms }))
+        }
+        Kind::SetInvite(_) => return Err(Code::InvalidArgument),
+        Kind::Join(join) => GroupChange::Join { secret: Some(parse_secret(&join.secret)?) },
     };
     if change.is_valid() { Ok(change) } else { Err(Code::InvalidArgument) }
+}
+
+fn parse_secret(secret: &[u8]) -> Result<InviteSecret, Code> {
+    InviteSecret::try_from(secret).map_err(|_| Code::InvalidArgument)
+}
+
+/// Asks which group a link leads to.
+pub(super) fn get_invite(get: &v1::GetInvite) -> Result<Ask, Code> {
+    let chat = ChatId::try_from(&get.chat_id[..]).map_err(|_| Code::InvalidArgument)?;
+    Ok(Ask::Invite { chat, secret: parse_secret(&get.secret)? })
 }
 
 pub(super) fn parse_user(id: &[u8]) -> Result<UserId, Code> {
@@ -82,6 +100,12 @@ fn change_kind(change: GroupChange) -> Kind {
         GroupChange::SetLook(LookChange { name, picture, announcements }) => {
             Kind::SetLook(v1::SetLook { name, picture, announcements })
         }
+        GroupChange::SetInvite(invite) => Kind::SetInvite(v1::SetInvite {
+            secret: Bytes::new(),
+            expires_ms: invite.map_or(0, |invite| invite.expires_ms),
+            ended: invite.is_none(),
+        }),
+        GroupChange::Join { .. } => Kind::Join(v1::JoinGroup::default()),
     }
 }
 
@@ -102,7 +126,10 @@ pub(crate) fn chat_frame(chat: ChatId, view: &ChatView) -> v1::Chat {
             let Look { name, picture, announcements } = look.clone();
             let seats = seats.iter().filter(|seat| seat.is_member());
             let members = seats.map(|seat| member(seat.user, seat.role, seat.from.get())).collect();
-            (Some(v1::Group { name, picture, announcements }), members)
+            let secret = view.invite.and_then(|invite| invite.secret);
+            let invite_secret = secret.map(|secret| id_bytes(secret.as_bytes())).unwrap_or_default();
+            let invite_expires_ms = view.invite.map_or(0, |invite| invite.expires_ms);
+            (Some(v1::Group { name, picture, announcements, invite_secret, invite_expires_ms }), members)
         }
     };
     v1::Chat {
@@ -112,4 +139,11 @@ pub(crate) fn chat_frame(chat: ChatId, view: &ChatView) -> v1::Chat {
         group,
         members,
     }
+}
+
+/// A group as the holder of a link sees it.
+pub(crate) fn invite_frame(chat: ChatId, invitation: Invitation) -> v1::Invite {
+    let Invitation { look: Look { name, picture, announcements }, members, expires_ms } = invitation;
+    let members = u32::try_from(members).expect("bounded");
+    v1::Invite { chat_id: id_bytes(chat.as_bytes()), name, picture, announcements, members, expires_ms }
 }

@@ -103,6 +103,7 @@ impl Handshake {
             | Request::GetHistory(_)
             | Request::GetReceipts(_)
             | Request::GetChat(_)
+            | Request::GetInvite(_)
             | Request::FindUser(_)
             | Request::SubscribePresence(_)
             | Request::GetDevices(_)

@@ -243,6 +243,7 @@ impl Session {
                 let chat = parse_chat(&get.chat_id)?;
                 self.ask(request_id, Ask::Chat { chat, user: me.user }, out);
             }
+            Request::GetInvite(get) => self.ask(request_id, groups::get_invite(&get)?, out),
             Request::FindUser(find) => {
                 if !columba_wire::ids::handle_is_valid(&find.handle) {
                     return Err(Code::InvalidArgument);

@@ -11,7 +11,10 @@ use columba_wire::{
 
 use crate::{
     devices::link,
-    groups::{Member, add, changing, get_chat, get_history, get_receipts, leave, read, remove, rename, set_role},
+    groups::{
+        Member, add, changing, get_chat, get_history, get_invite, get_receipts, join, leave, read, remove, rename,
+        set_invite, set_role,
+    },
     keys::{get_keys, put_keys},
     link::Over,
     node::{Node, run, setup},
@@ -39,6 +42,7 @@ const fn name(request: &Request) -> &'static str {
         Request::FindUser(_) => "FindUser",
         Request::SubscribePresence(_) => "SubscribePresence",
         Request::GetChat(_) => "GetChat",
+        Request::GetInvite(_) => "GetInvite",
         Request::GetDevices(_) => "GetDevices",
         Request::GetLink(_) => "GetLink",
         Request::ApproveLink(_) => "ApproveLink",
@@ -60,7 +64,7 @@ const fn name(request: &Request) -> &'static str {
 }
 
 /// Kinds of requests that there are.
-const REQUESTS: usize = 31;
+const REQUESTS: usize = 32;
 
 /// Every request as the owner, an admin, a member, a stranger and somebody whom the owner has blocked are answered.
 const TABLE: &str = "
@@ -77,6 +81,10 @@ Send: give the group away    UNKNOWN_USER      UNKNOWN_USER      NOT_ALLOWED    
 Send: depose the owner       NOT_ALLOWED       NOT_ALLOWED       NOT_ALLOWED       UNKNOWN_CHAT      UNKNOWN_CHAT
 Send: rename                 ok                ok                NOT_ALLOWED       UNKNOWN_CHAT      UNKNOWN_CHAT
 Send: leave no group         UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT
+Send: a link                 ok                ok                NOT_ALLOWED       UNKNOWN_CHAT      UNKNOWN_CHAT
+Send: join, a wrong one      INVALID_ARGUMENT  INVALID_ARGUMENT  INVALID_ARGUMENT  INVITE_UNKNOWN    INVITE_UNKNOWN
+Send: join no group          INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN
+Send: join two others        INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN
 Read the group               ok                ok                ok                UNKNOWN_CHAT      UNKNOWN_CHAT
 Read no group                UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT
 Read two others' chat        ok                UNKNOWN_CHAT      ok                UNKNOWN_CHAT      UNKNOWN_CHAT
@@ -89,6 +97,9 @@ GetReceipts of two others    ok                UNKNOWN_CHAT      ok             
 GetChat of the group         ok                ok                ok                UNKNOWN_CHAT      UNKNOWN_CHAT
 GetChat of no group          UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT      UNKNOWN_CHAT
 GetChat of two others        ok                UNKNOWN_CHAT      ok                UNKNOWN_CHAT      UNKNOWN_CHAT
+GetInvite, a wrong one       INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN
+GetInvite of no group        INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN
+GetInvite of two others      INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN    INVITE_UNKNOWN
 Ack the group                -                 -                 -                 -                 -
 FindUser, the owner          ok                ok                ok                ok                ok
 FindUser, nobody             UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER      UNKNOWN_USER
@@ -172,6 +183,10 @@ impl World {
             ("Send: depose the owner", change(group, set_role(of_owner, Role::Member))),
             ("Send: rename", change(group, rename(&renamed))),
             ("Send: leave no group", change(none, leave())),
+            ("Send: a link", change(group, set_invite(&[u8::try_from(client_seq % 256).unwrap(); 16], 0))),
+            ("Send: join, a wrong one", change(group, join(&[0xee; 16]))),
+            ("Send: join no group", change(none, join(&[0xee; 16]))),
+            ("Send: join two others", change(direct, join(&[0xee; 16]))),
             ("Read the group", read(group, 1)),
             ("Read no group", read(none, 1)),
             ("Read two others' chat", read(direct, 1)),
@@ -184,6 +199,9 @@ impl World {
             ("GetChat of the group", get_chat(group)),
             ("GetChat of no group", get_chat(none)),
             ("GetChat of two others", get_chat(direct)),
+            ("GetInvite, a wrong one", get_invite(group, &[1; 16])),
+            ("GetInvite of no group", get_invite(none, &[1; 16])),
+            ("GetInvite of two others", get_invite(direct, &[1; 16])),
             ("Ack the group", ack(group, 1)),
             ("FindUser, the owner", find(&owner.handle)),
             ("FindUser, nobody", find("nobody-here")),

@@ -124,6 +124,18 @@ pub(crate) fn rename(name: &str) -> Change {
     Change::SetLook(v1::SetLook { name: Some(Bytes::copy_from_slice(name.as_bytes())), ..v1::SetLook::default() })
 }
 
+pub(crate) fn set_invite(secret: &[u8], expires_ms: u64) -> Change {
+    Change::SetInvite(v1::SetInvite { secret: id(secret), expires_ms, ended: false })
+}
+
+pub(crate) fn join(secret: &[u8]) -> Change {
+    Change::Join(v1::JoinGroup { secret: id(secret) })
+}
+
+pub(crate) fn get_invite(chat: ChatId, secret: &[u8]) -> Request {
+    Request::GetInvite(v1::GetInvite { chat_id: id(chat.as_bytes()), secret: id(secret) })
+}
+
 pub(crate) fn announcements(only: bool) -> Change {
     Change::SetLook(v1::SetLook { announcements: Some(only), ..v1::SetLook::default() })
 }
@@ -237,6 +249,67 @@ fn who_comes_gets_what_follows_and_who_goes_gets_the_change_that_says_so() {
             .into();
         assert_eq!(bob_has, [1, 2, 3]);
         assert_eq!(bob.history(chat).await, (1..=again_at).rev().collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn who_has_a_link_comes_in_until_it_ends() {
+    run(LIMIT, async {
+        let mut node = setup().cores(2).start().await;
+        let [mut ada, mut bob, mut cyd] = three(&node).await;
+        let chat = ada.create("friends", &[]).await;
+        ada.say(chat, "before").await.unwrap();
+        let [first, second] = [[1; 16], [2; 16]];
+        assert_eq!(bob.change(chat, join(&first)).await, Err(Code::InviteUnknown), "there is none yet");
+        ada.change(chat, set_invite(&first, 0)).await.unwrap();
+
+        // Who has the link sees the group, and nothing of what was said in it.
+        let Kind::Invite(invite) = bob.raw.ask(get_invite(chat, &first)).await.unwrap() else { panic!("no invite") };
+        assert_eq!((&invite.name[..], invite.members, invite.expires_ms), (&b"friends"[..], 1, 0));
+        assert_eq!(bob.raw.ask(get_invite(chat, &second)).await, Err(Code::InviteUnknown));
+        assert_eq!(bob.raw.ask(get_history(chat)).await, Err(Code::UnknownChat));
+        let client_seq = bob.next_client_seq();
+        let joined = bob.send(changing(client_seq, Some(chat), join(&first))).await.unwrap();
+        assert_eq!((joined.seq, joined.duplicate), (4, false));
+        let again = bob.send(changing(client_seq, Some(chat), join(&first))).await.unwrap();
+        assert_eq!((again.seq, again.duplicate), (4, true));
+        assert_eq!(bob.change(chat, join(&first)).await, Err(Code::InvalidArgument), "it is in already");
+        let told = ada.raw.delivered().await;
+        assert_eq!(told.change.unwrap().kind, Some(join(&[])), "without the secret");
+        assert_eq!(bob.history(chat).await, [4]);
+        ada.say(chat, "hello bob").await.unwrap();
+        assert_eq!(bob.raw.delivered().await.body, "hello bob");
+
+        // Only admins know it, and a new one is told without its secret.
+        let group = |chat: v1::Chat| chat.group.unwrap();
+        assert_eq!(group(ada.group(chat).await.unwrap()).invite_secret, id(&first));
+        assert_eq!(group(bob.group(chat).await.unwrap()).invite_secret, Bytes::new());
+        ada.change(chat, set_invite(&second, u64::MAX)).await.unwrap();
+        let told = bob.raw.delivered().await;
+        assert_eq!(told.change.unwrap().kind, Some(set_invite(&[], u64::MAX)));
+        assert_eq!(cyd.change(chat, join(&first)).await, Err(Code::InviteUnknown), "another one was made");
+
+        // It is there after a restart, and ends with a removal: who goes may know it.
+        node.kill();
+        node.start().await;
+        for member in [&mut ada, &mut bob, &mut cyd] {
+            member.come_back(&node).await;
+        }
+        cyd.change(chat, join(&second)).await.unwrap();
+        ada.change(chat, remove(&[cyd.user()])).await.unwrap();
+        assert_eq!(cyd.change(chat, join(&second)).await, Err(Code::InviteUnknown));
+        assert_eq!(group(ada.group(chat).await.unwrap()).invite_secret, Bytes::new());
+
+        // One that has a time ends with it, one that is ended at once.
+        assert_eq!(ada.change(chat, set_invite(&first, 1)).await, Err(Code::InvalidArgument), "it is over already");
+        ada.change(chat, set_invite(&first, 0)).await.unwrap();
+        let end = || Change::SetInvite(v1::SetInvite { ended: true, ..v1::SetInvite::default() });
+        ada.change(chat, end()).await.unwrap();
+        assert_eq!(ada.change(chat, end()).await, Err(Code::InvalidArgument), "there is none");
+        assert_eq!(cyd.raw.ask(get_invite(chat, &first)).await, Err(Code::InviteUnknown));
+        for wrong in [set_invite(&[], 0), set_invite(&[1; 15], 0), join(&[1; 17])] {
+            assert_eq!(ada.change(chat, wrong).await, Err(Code::InvalidArgument));
+        }
     });
 }
 

@@ -228,3 +228,27 @@ async def chats_are_listed(world):
         await refused("INVALID_ARGUMENT", bob.request(p.GetChats(limit=limit), "chats"))
     short = p.GetChats(after_chat_id=b"short", limit=1)
     await refused("INVALID_ARGUMENT", bob.request(short, "chats"))
+
+
+@case()
+async def a_link_lets_its_holder_in(world):
+    alice, bob, carol = await trio(world)
+    chat = await make(alice, bob)
+    secret = bytes(range(16))
+    await change(alice, chat, set_invite=p.SetInvite(secret=secret))
+    assert (await bob.receive()).change.create.name == b"friends"
+    told = (await bob.receive()).change.set_invite
+    assert not told.secret and not told.ended, told
+    # Base64 of the group's id and the secret.
+    group, key = p.parse_invite(p.invite_link(chat, secret))
+    invite = await carol.request(p.GetInvite(chat_id=group, secret=key), "invite")
+    assert (invite.name, invite.members, invite.expires_ms) == (b"friends", 2, 0), invite
+    joined = await change(carol, group, join=p.JoinGroup(secret=key))
+    came = await bob.receive()
+    assert (came.seq, came.sender_user, came.change.join.secret) == (joined.seq, carol.device.user_id, b""), came
+    seen = await alice.request(p.GetChat(chat_id=chat), "chat")
+    assert seen.group.invite_secret == secret and len(seen.members) == 3, seen
+    seen = await carol.request(p.GetChat(chat_id=chat), "chat")
+    assert not seen.group.invite_secret and seen.first_seq == joined.seq, seen
+    await change(alice, chat, set_invite=p.SetInvite(ended=True))
+    await refused("INVITE_UNKNOWN", carol.request(p.GetInvite(chat_id=group, secret=key), "invite"))

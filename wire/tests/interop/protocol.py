@@ -1,5 +1,6 @@
 """The pure parts of the protocol: schema, identifiers, signed bytes, stream records. Only the schema needs files."""
 
+import base64
 import hashlib
 import pathlib
 import re
@@ -38,6 +39,7 @@ Read, Send = chat_pb2.Read, chat_pb2.Send
 AddMembers, CreateGroup, GetChat = group_pb2.AddMembers, group_pb2.CreateGroup, group_pb2.GetChat
 GroupChange, LeaveGroup, RemoveMembers = group_pb2.GroupChange, group_pb2.LeaveGroup, group_pb2.RemoveMembers
 SetLook, SetRole, GetChats = group_pb2.SetLook, group_pb2.SetRole, group_pb2.GetChats
+SetInvite, JoinGroup, GetInvite = group_pb2.SetInvite, group_pb2.JoinGroup, group_pb2.GetInvite
 ClientFrame, ServerFrame = frame_pb2.ClientFrame, frame_pb2.ServerFrame
 Bye, Hello, Login, Ping, Register = (
     session_pb2.Bye,
@@ -87,6 +89,7 @@ CODES = {
     "CLIENT_SEQ_TOO_OLD": 23,
     "TOO_MANY_SUBSCRIPTIONS": 24,
     "NOT_ALLOWED": 25,
+    "INVITE_UNKNOWN": 26,
     "TOO_MANY": 28,
     "TOO_MANY_IN_FLIGHT": 30,
     "UNAVAILABLE": 40,
@@ -104,6 +107,17 @@ def group_chat(user_id: bytes, device_id: int, client_seq: int) -> bytes:
     """Section 5: the group that a device has made by the Send with this client seq."""
     made = user_id + device_id.to_bytes(4, "big") + client_seq.to_bytes(8, "big")
     return hashlib.sha256(b"columba/1 group" + made).digest()[:16]
+
+
+def invite_link(chat_id: bytes, secret: bytes) -> str:
+    """Section 19: what people pass on."""
+    return "columba:group/" + base64.urlsafe_b64encode(chat_id + secret).decode().rstrip("=")
+
+
+def parse_invite(link: str) -> tuple[bytes, bytes]:
+    """The group and the secret of a link."""
+    both = base64.urlsafe_b64decode(link.removeprefix("columba:group/") + "=")
+    return both[:16], both[16:]
 
 
 def login_bytes(nonce: bytes, binding: int, data: bytes, user_id: bytes, device_id: int) -> bytes:

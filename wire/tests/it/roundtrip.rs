@@ -47,6 +47,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         Kind::BeginLink(v1::BeginLink { device_key, name, binding, signature })
     });
     let get_chat = id().prop_map(|chat_id| Kind::GetChat(v1::GetChat { chat_id }));
+    let get_invite = (id(), bytes(20)).prop_map(|(chat_id, secret)| Kind::GetInvite(v1::GetInvite { chat_id, secret }));
     let get_devices = id().prop_map(|user_id| Kind::GetDevices(v1::GetDevices { user_id }));
     let get_link = ".{0,12}".prop_map(|code| Kind::GetLink(v1::GetLink { code }));
     let approve_link = (".{0,12}", bytes(40), ".{0,16}")
@@ -96,6 +97,7 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         get_devices,
         change,
         get_chat,
+        get_invite,
         get_link,
         approve_link,
         rename,
@@ -128,9 +130,14 @@ fn change() -> impl Strategy<Value = v1::GroupChange> {
         });
     let look = (option::of(bytes(300)), option::of(bytes(600)), any::<Option<bool>>())
         .prop_map(|(name, picture, announcements)| Kind::SetLook(v1::SetLook { name, picture, announcements }));
+    let invite = (bytes(20), any::<u64>(), any::<bool>())
+        .prop_map(|(secret, expires_ms, ended)| Kind::SetInvite(v1::SetInvite { secret, expires_ms, ended }));
+    let join = bytes(20).prop_map(|secret| Kind::Join(v1::JoinGroup { secret }));
     let kind = prop_oneof![
         create,
         look,
+        invite,
+        join,
         users().prop_map(|user_ids| Kind::Add(v1::AddMembers { user_ids })),
         users().prop_map(|user_ids| Kind::Remove(v1::RemoveMembers { user_ids })),
         id().prop_map(|owner_id| Kind::Leave(v1::LeaveGroup { owner_id })),
@@ -161,11 +168,20 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     });
     let member =
         (id(), 0..4i32, any::<u64>()).prop_map(|(user_id, role, from_seq)| v1::ChatMember { user_id, role, from_seq });
-    let group = (bytes(300), bytes(600), any::<bool>()).prop_map(|(name, picture, announcements)| v1::Group {
-        name,
-        picture,
-        announcements,
-    });
+    let group = (bytes(300), bytes(600), any::<bool>(), bytes(20), any::<u64>()).prop_map(
+        |(name, picture, announcements, invite_secret, invite_expires_ms)| v1::Group {
+            name,
+            picture,
+            announcements,
+            invite_secret,
+            invite_expires_ms,
+        },
+    );
+    let invite = (id(), bytes(300), bytes(600), any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
+        |(chat_id, name, picture, announcements, members, expires_ms)| {
+            Kind::Invite(v1::Invite { chat_id, name, picture, announcements, members, expires_ms })
+        },
+    );
     let chat = (id(), any::<u64>(), any::<u64>(), option::of(group), vec(member, 0..5)).prop_map(
         |(chat_id, first_seq, last_seq, group, members)| {
             Kind::Chat(v1::Chat { chat_id, first_seq, last_seq, group, members })
@@ -259,6 +275,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         sent,
         deliver().prop_map(Kind::Deliver),
         chat,
+        invite,
         receipt.prop_map(Kind::Receipt),
         history,
         receipts,

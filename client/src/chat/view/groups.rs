@@ -1,17 +1,21 @@
 //! Groups: made, changed, chosen, shown.
 
-use columba_wire::{ChatId, Code, MessageSeq, UserId};
+use columba_wire::{ChatId, Code, InviteLink, MessageSeq, UserId};
 
 use super::{Ask, Peer, View};
 use crate::{
-    chat::{args::reason, command::GroupCommand, text::printable},
+    chat::{
+        args::reason,
+        command::GroupCommand,
+        text::{clock, printable},
+    },
     error::{Error, Result},
     types::{ChatInfo, GroupChange, Message, Recipient, Role, Sent},
 };
 
 impl View {
     pub(super) fn group(&mut self, command: GroupCommand) {
-        if let GroupCommand::New { .. } = command {
+        if let GroupCommand::New { .. } | GroupCommand::Join(_) = command {
             return self.ask(Ask::Group { group: None, command });
         }
         let Some(Peer { to: Recipient::Group(group), .. }) = self.peer else {
@@ -64,6 +68,7 @@ impl View {
                 let why = match &error {
                     Error::Refused { code: Code::NotAllowed, .. } => "your role does not allow it".to_owned(),
                     Error::Refused { code: Code::UnknownChat, .. } => "you are no member".to_owned(),
+                    Error::Refused { code: Code::InviteUnknown, .. } => "the link leads nowhere, or no more".to_owned(),
                     Error::Refused { code: Code::TooMany, .. } => "the group is full".to_owned(),
                     Error::Refused { code: Code::InvalidArgument, .. } => "it is so already, or cannot be".to_owned(),
                     _ => reason(&error),
@@ -79,8 +84,15 @@ impl View {
         let name = self.groups.name(sent.chat);
         self.notice(format!("{name}: {line}"));
         self.mark_on_screen(sent.chat, sent.seq);
+        if let GroupChange::SetInvite { secret: Some(secret), .. } = change {
+            self.notice(format!("whoever has this comes in: {}", InviteLink { group: sent.chat, secret }));
+        }
         match command {
             GroupCommand::New { .. } => self.choose_group(sent.chat),
+            GroupCommand::Join(_) => {
+                self.ask(Ask::Chat { chat: sent.chat });
+                self.choose_group(sent.chat);
+            }
             GroupCommand::Leave => self.peer = None,
             _ => {}
         }
@@ -116,10 +128,10 @@ impl View {
             let mut users = vec![message.sender];
             if let GroupChange::Create { members, .. } | GroupChange::Add(members) = change {
                 users.extend(members);
-                if users.contains(&me) && !matches!(change, GroupChange::Create { .. }) {
-                    // Who is in beside those who came with this user is not in the message.
-                    self.ask(Ask::Chat { chat: message.chat });
-                }
+            }
+            if change.begins_for(me, message.sender) && !matches!(change, GroupChange::Create { .. }) {
+                // Who is in beside those who came with this user is not in the message.
+                self.ask(Ask::Chat { chat: message.chat });
             }
             self.learn_names(&users);
             return true;
@@ -165,6 +177,12 @@ impl View {
             GroupChange::SetLook { announcements: Some(true), .. } => format!("{by} lets only admins write"),
             GroupChange::SetLook { announcements: Some(false), .. } => format!("{by} lets everybody write"),
             GroupChange::SetLook { .. } => format!("{by} changed the picture"),
+            GroupChange::SetInvite { expires_ms: None, .. } => format!("{by} made a link to the group"),
+            GroupChange::SetInvite { expires_ms: Some(at), .. } => {
+                format!("{by} made a link to the group, good until {}", clock(*at, 0))
+            }
+            GroupChange::EndInvite => format!("{by} ended the link to the group"),
+            GroupChange::Join { .. } => format!("{by} came in by the link"),
             GroupChange::Unknown => format!("{by} changed something that this version does not know"),
         }
     }

@@ -1,11 +1,11 @@
 //! Groups: made and changed once, whatever is lost; what comes of them is told as it is, and what is not known is told
 //! too.
 
-use columba_wire::Role;
+use columba_wire::{InviteSecret, Role};
 use prost::Message as _;
 
 use super::*;
-use crate::types::{ChatMember, GroupLook};
+use crate::types::{ChatMember, GroupLook, Invite};
 
 fn address() -> DeviceAddress {
     account().address()
@@ -34,6 +34,11 @@ fn changes() -> Vec<GroupChange> {
         GroupChange::SetRole { user: BOB, role: Role::Owner },
         GroupChange::SetLook { name: Some("other".into()), picture: None, announcements: None },
         GroupChange::SetLook { name: None, picture: Some(Bytes::new()), announcements: Some(false) },
+        GroupChange::SetInvite { secret: None, expires_ms: Some(7) },
+        GroupChange::SetInvite { secret: Some(InviteSecret::from_bytes([9; 16])), expires_ms: None },
+        GroupChange::EndInvite,
+        GroupChange::Join { secret: None },
+        GroupChange::Join { secret: Some(InviteSecret::from_bytes([9; 16])) },
         GroupChange::Unknown,
     ]
 }
@@ -233,13 +238,39 @@ fn what_is_queued_for_a_group_is_sent_by_the_next_process() {
 }
 
 #[test]
+fn who_comes_in_by_a_link_misses_nothing_of_what_was_before() {
+    for answer_comes_first in [true, false] {
+        let mut ada = Try::open();
+        let token = ada.change(Some(group()), GroupChange::Join { secret: Some(InviteSecret::from_bytes([9; 16])) });
+        assert_eq!(ada.send_frame().client_seq, 1);
+        if answer_comes_first {
+            ada.sent_to_group(1, 40);
+        }
+        ada.deliver_to_group(41, None);
+        if !answer_comes_first {
+            ada.sent_to_group(1, 40);
+        }
+        assert!(matches!(ada.reply(token), Ok(Reply::Sent(sent)) if sent.seq.get() == 40));
+        assert_eq!(ada.told(), ["message 41"], "answered first: {answer_comes_first}");
+        ada.deliver_to_group(44, None);
+        assert!(!ada.session.is_open(), "this is a gap");
+    }
+}
+
+#[test]
 fn what_a_chat_is_is_told_as_the_server_told_it() {
     let member = |user: UserId, role, from_seq| v1::ChatMember { user_id: id_bytes(user.as_bytes()), role, from_seq };
     let chat = v1::Chat {
         chat_id: id_bytes(group().as_bytes()),
         first_seq: 3,
         last_seq: 9,
-        group: Some(v1::Group { name: "club".into(), picture: "cat".into(), announcements: true }),
+        group: Some(v1::Group {
+            name: "club".into(),
+            picture: "cat".into(),
+            announcements: true,
+            invite_secret: id_bytes(&[9; 16]),
+            invite_expires_ms: 7,
+        }),
         members: vec![member(ADA, 0, 3), member(BOB, 2, 1), member(CAROL, 77, 4)],
     };
     let ask = || Kind::GetChat(v1::GetChat { chat_id: id_bytes(group().as_bytes()) });
@@ -252,7 +283,8 @@ fn what_a_chat_is_is_told_as_the_server_told_it() {
     let members = vec![is(ADA, Role::Member, 3), is(BOB, Role::Owner, 1), is(CAROL, Role::Member, 4)];
     let look = GroupLook { name: "club".into(), picture: "cat".into(), announcements: true };
     let (first, last) = (MessageSeq::new(3), MessageSeq::new(9));
-    assert_eq!(info, ChatInfo { chat: group(), first, last, group: Some(look), members });
+    let invite = Some(Invite { secret: InviteSecret::from_bytes([9; 16]), expires_ms: Some(7) });
+    assert_eq!(info, ChatInfo { chat: group(), first, last, group: Some(look), invite, members });
 
     let token = ada.request(ask());
     let number = ada.session.poll_frame(ada.now).unwrap().request_id;

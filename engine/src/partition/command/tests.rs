@@ -1,16 +1,18 @@
 //! Commands in entries: what is written is read, and what is not whole is malformed.
 
 use columba_wire::{
-    Audience, PreKeyId, PrivacyChange,
+    Audience, InviteSecret, PreKeyId, PrivacyChange,
     keys::{IdentityKey, PreKey},
     limits::{DEVICE_NAME_BYTES_MAX, HANDLE_BYTES_MAX},
 };
 use proptest::prelude::*;
 
 use super::{
-    super::group::{Look, LookChange, Role},
+    super::group::{Invite, Look, LookChange, Role},
     *,
 };
+
+const SECRET: InviteSecret = InviteSecret::from_bytes([6; 16]);
 
 #[test]
 fn commands_survive_the_log() {
@@ -56,6 +58,11 @@ fn commands_survive_the_log() {
         change(GroupChange::Leave { owner: None }),
         change(GroupChange::Leave { owner: Some(user) }),
         change(GroupChange::SetRole { user, role: Role::Owner }),
+        change(GroupChange::SetInvite(None)),
+        change(GroupChange::SetInvite(Some(Invite { secret: None, expires_ms: u64::MAX }))),
+        change(GroupChange::SetInvite(Some(Invite { secret: Some(SECRET), expires_ms: 0 }))),
+        change(GroupChange::Join { secret: None }),
+        change(GroupChange::Join { secret: Some(SECRET) }),
         change(GroupChange::SetLook(LookChange::default())),
         change(GroupChange::SetLook(LookChange {
             name: Some(Bytes::from_static(b"you")),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use columba_wire::DeviceId;
 use proptest::{prelude::*, test_runner::Config};
 
+use bytes::Bytes;
+
 use super::{super::chat::Members, *};
 use crate::partition::{
     command::{Command, Progress},
@@ -87,6 +89,9 @@ enum Ask {
     Leave,
     SetRole(u8, Role),
     SetLook(LookChange),
+    /// A link with this secret, for ever or until this time; or none.
+    SetInvite(Option<(u8, u64)>),
+    Join(u8),
     Send,
 }
 
@@ -114,6 +119,8 @@ fn ask() -> impl Strategy<Value = Ask> {
         3 => (0..USERS, role).prop_map(|(who, role)| Ask::SetRole(who, role)),
         1 => (name, proptest::option::of(any::<bool>()))
             .prop_map(|(name, announcements)| Ask::SetLook(LookChange { name, picture: None, announcements })),
+        2 => proptest::option::of((0..2u8, prop_oneof![Just(0), 1..90u64])).prop_map(Ask::SetInvite),
+        3 => (0..2u8).prop_map(Ask::Join),
         4 => Just(Ask::Send),
     ]
 }
@@ -137,6 +144,7 @@ struct Model {
     /// Up to where somebody lacks messages who has left.
     owed: BTreeMap<u8, u64>,
     look: Look,
+    invite: Option<(u8, u64)>,
     last: u64,
     answered: BTreeMap<u8, (Command, u64)>,
 }
@@ -158,8 +166,25 @@ impl Model {
     }
 
     /// The seq of what is asked, or why there is none.
-    fn ask(&mut self, by: u8, ask: &Ask) -> core::result::Result<u64, Code> {
-        let (role, _) = *self.members.get(&by).ok_or(Code::UnknownChat)?;
+    fn ask(&mut self, by: u8, ask: &Ask, now: u64) -> core::result::Result<u64, Code> {
+        let is_over = |ends: u64| ends != 0 && ends <= now;
+        let joins = if let Ask::Join(secret) = ask { Some(*secret) } else { None };
+        let (role, _) = match (self.members.get(&by), joins) {
+            (Some(member), None) => *member,
+            (Some(_), Some(_)) => return Err(Code::InvalidArgument),
+            (None, None) => return Err(Code::UnknownChat),
+            (None, Some(secret)) => {
+                if !self.invite.is_some_and(|(good, ends)| good == secret && !is_over(ends)) {
+                    return Err(Code::InviteUnknown);
+                }
+                if self.owed.contains_key(&by) {
+                    return Err(Code::Unavailable);
+                }
+                self.last += 1;
+                self.join(&[by], Role::Member);
+                return Ok(self.last);
+            }
+        };
         let is_admin = role != Role::Member;
         match ask {
             Ask::Send if self.look.announcements && !is_admin => return Err(Code::NotAllowed),
@@ -172,6 +197,7 @@ impl Model {
                 if let Some(next) = next.filter(|_| role == Role::Owner) {
                     self.members.get_mut(&next).unwrap().0 = Role::Owner;
                 }
+                self.invite = self.invite.filter(|_| !self.members.is_empty());
             }
             _ if !is_admin => return Err(Code::NotAllowed),
             Ask::Add(numbers) => {
@@ -200,6 +226,7 @@ impl Model {
                 }
                 self.last += 1;
                 gone.iter().for_each(|n| self.part(*n, false));
+                self.invite = None;
             }
             Ask::SetRole(who, new) => {
                 let (old, _) = *self.members.get(who).ok_or(Code::UnknownUser)?;
@@ -225,6 +252,14 @@ impl Model {
                 self.last += 1;
                 self.look = look;
             }
+            Ask::SetInvite(invite) => {
+                if *invite == self.invite || invite.is_some_and(|(_, ends)| is_over(ends)) {
+                    return Err(Code::InvalidArgument);
+                }
+                self.last += 1;
+                self.invite = *invite;
+            }
+            Ask::Join(_) => unreachable!("a member does not"),
         }
         Ok(self.last)
     }
@@ -237,9 +272,17 @@ fn command(by: u8, client_seq: u64, ask: Ask) -> Command {
         Ask::Leave => GroupChange::Leave { owner: None },
         Ask::SetRole(who, role) => GroupChange::SetRole { user: user(who), role },
         Ask::SetLook(look) => GroupChange::SetLook(look),
+        Ask::SetInvite(invite) => GroupChange::SetInvite(
+            invite.map(|(secret, expires_ms)| Invite { secret: Some(secret_of(secret)), expires_ms }),
+        ),
+        Ask::Join(secret) => GroupChange::Join { secret: Some(secret_of(secret)) },
         Ask::Send => return send(by, client_seq),
     };
     change(by, client_seq, asked)
+}
+
+const fn secret_of(n: u8) -> InviteSecret {
+    InviteSecret::from_bytes([n; 16])
 }
 
 /// Whom a message was for, by its effect.
@@ -266,6 +309,9 @@ async fn check(bench: &Bench, model: &Model) {
             .map(|seat| (seat.user.as_bytes()[0], (seat.role, seat.from.get())))
             .collect();
         assert_eq!(roles, model.members);
+        let told = view.invite.map(|invite| (invite.secret.unwrap(), invite.expires_ms));
+        let known = model.invite.filter(|_| model.members[&n].0 != Role::Member);
+        assert_eq!(told, known.map(|(secret, expires_ms)| (secret_of(secret), expires_ms)), "{n}");
         assert_eq!(view.members.iter().map(|(user, _)| user.as_bytes()[0]).collect::<Vec<_>>().len(), roles.len());
     }
 }
@@ -288,7 +334,7 @@ async fn run(seed: u64, members: &[u8], steps: Vec<Step>) {
                 client_seq += 1;
                 let before = model.members.clone();
                 let command = command(by, client_seq, ask.clone());
-                let wanted = model.ask(by, &ask);
+                let wanted = model.ask(by, &ask, client_seq);
                 let (outcome, effects) = bench.apply(&command).await;
                 match wanted {
                     Err(code) => {
@@ -326,12 +372,13 @@ async fn run(seed: u64, members: &[u8], steps: Vec<Step>) {
         }
         check(&bench, &model).await;
     }
-    // The log alone tells the same story.
+    // The log alone tells the same story, without the secret of a link.
     let last = MessageSeq::new(model.last);
     let page = bench.partition().messages(group(), MessageSeq::new(1), last, usize::MAX).await.unwrap();
     let mut again = Group::new(Look::default());
     for message in &page.messages {
         if let Some(change) = GroupChange::of(message).unwrap() {
+            assert_eq!(change, change.clone().without_secret());
             if let GroupChange::Create { look, .. } = &change {
                 again.look = look.clone();
             }
@@ -386,6 +433,22 @@ fn what_somebody_lacks_who_was_put_out_is_kept_for_it() {
         assert!(!block_on(bench.partition().chat(group())).unwrap().unwrap().pending);
         bench.apply(&advance(2, 4, 3)).await;
         assert_eq!(deleted(&bench), 4);
+    });
+}
+
+#[test]
+fn a_link_that_is_over_stays_so_though_the_clock_steps_back() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        bench.apply(&create(&[])).await;
+        let invite = Invite { secret: Some(secret_of(1)), expires_ms: 50 };
+        bench.apply(&change(0, 2, GroupChange::SetInvite(Some(invite)))).await;
+        let join = |n, at| change(n, at, GroupChange::Join { secret: Some(secret_of(1)) });
+        assert!(matches!(bench.apply(&join(1, 49)).await.0, Outcome::Sent { .. }));
+        bench.apply(&send(0, 50)).await;
+        assert_eq!(bench.apply(&join(2, 49)).await.0, Outcome::Refused(Code::InviteUnknown));
+        let found = |secret, now_ms| block_on(bench.partition().invitation(group(), secret, now_ms)).unwrap();
+        assert_eq!(found(secret_of(1), 49), None);
     });
 }
 

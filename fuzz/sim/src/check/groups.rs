@@ -47,7 +47,10 @@ fn membership(changes: &Changes) -> Membership {
             Some(Change::Leave(_)) => {
                 members.remove(by);
             }
-            Some(Change::SetRole(_) | Change::SetLook(_)) | None => {}
+            Some(Change::Join(_)) => {
+                members.insert(*by);
+            }
+            Some(Change::SetRole(_) | Change::SetLook(_) | Change::SetInvite(_)) | None => {}
         }
         all.insert(*seq, members.clone());
     }
@@ -72,7 +75,8 @@ pub fn members_get_what_is_for_them(clients: &[Client]) -> Vec<String> {
             let own = client.acknowledged.iter().filter(|message| message.chat == *chat && message.body.is_empty());
             own.map(|message| message.seq).any(|seq| !changes.contains_key(&seq))
         };
-        if clients.iter().any(untold) {
+        // Nor one where somebody may have come in who does not know it: its device has ended, or has given up.
+        if clients.iter().any(untold) || clients.iter().any(|client| client.may_have_joined(*chat)) {
             continue;
         }
         let membership = membership(changes);
@@ -103,6 +107,34 @@ pub fn members_get_what_is_for_them(clients: &[Client]) -> Vec<String> {
         for refused in refused.filter(|body| !body.is_empty() && bodies.contains(body)) {
             let text = String::from_utf8_lossy(&refused[..refused.len().min(20)]);
             broken.push(format!("{}: {text} was refused, and is there", client.handle));
+        }
+    }
+    broken
+}
+
+/// Nobody comes in by a link after it has ended: another was made, or somebody was removed.
+pub fn links_lead_in_while_they_hold(clients: &[Client]) -> Vec<String> {
+    let mut broken = Vec::new();
+    let changes = changes(clients);
+    let own = || clients.iter().flat_map(|client| client.groups.carried_out.iter().map(move |own| (client, own)));
+    let ends = |change: &Change| matches!(change, Change::SetInvite(_) | Change::Remove(_));
+    for (client, (chat, seq, change)) in own() {
+        let Change::Join(join) = change else {
+            continue;
+        };
+        let is_made = |change: &Change| matches!(change, Change::SetInvite(set) if set.secret == join.secret);
+        // Where its maker was never answered it is not known since when it leads in.
+        let Some((_, (_, made, _))) = own().find(|(_, (of, _, change))| of == chat && is_made(change)) else {
+            continue;
+        };
+        let told = changes.get(chat).into_iter().flat_map(|changes| changes.range(made + 1..*seq));
+        let mut told = told.filter_map(|(at, (_, change))| change.kind.as_ref().filter(|kind| ends(kind)).map(|_| *at));
+        let mut kept =
+            own().filter(|(_, (of, at, change))| of == chat && (made + 1..*seq).contains(at) && ends(change));
+        let end = told.next().or_else(|| kept.next().map(|(_, (_, at, _))| *at));
+        if let Some(end) = end.or((made > seq).then_some(*made)) {
+            let handle = &client.handle;
+            broken.push(format!("{handle} came into {chat} with seq {seq} by a link that ended with {end}"));
         }
     }
     broken

@@ -59,6 +59,10 @@ pub struct Groups {
     pub known: BTreeSet<ChatId>,
     /// The changes that it received, by group and seq.
     pub changes: BTreeMap<ChatId, BTreeMap<u64, (UserId, v1::GroupChange)>>,
+    /// Its own changes that are stored: where, and what was asked for.
+    pub carried_out: Vec<(ChatId, u64, Change)>,
+    /// Groups into which it wants to come, and was not answered.
+    joining: BTreeSet<ChatId>,
     /// Bodies of messages that were refused for good.
     pub refused: Vec<Bytes>,
     reads: BTreeMap<u64, (ChatId, u64)>,
@@ -69,7 +73,36 @@ pub struct Groups {
     pub read_at_end: BTreeMap<ChatId, u64>,
 }
 
+impl Groups {
+    /// A change of this device is stored.
+    pub(super) fn handle_carried_out(&mut self, chat: ChatId, seq: u64, change: Change) {
+        if matches!(change, Change::Join(_)) {
+            self.joining.remove(&chat);
+        }
+        self.carried_out.push((chat, seq, change));
+    }
+
+    /// What this device sent was refused for good.
+    pub(super) fn handle_refused(&mut self, what: &What) {
+        if let What::Change(Some(chat), v1::GroupChange { kind: Some(Change::Join(_)) }) = what {
+            self.joining.remove(chat);
+        }
+    }
+}
+
 impl Client {
+    /// Whether it may have come into a group without knowing it.
+    pub fn may_have_joined(&self, group: ChatId) -> bool {
+        self.groups.joining.contains(&group)
+    }
+
+    /// Wants to come into a group by a link. One after the other: else it is not known which is answered.
+    pub fn join_group(&mut self, group: ChatId, secret: Bytes) {
+        if self.groups.joining.insert(group) {
+            self.change_group(group, Change::Join(v1::JoinGroup { secret }));
+        }
+    }
+
     /// Wants a group with these.
     pub fn create_group(&mut self, users: &[UserId]) {
         let user_ids = users.iter().map(|user| Bytes::copy_from_slice(user.as_bytes())).collect();

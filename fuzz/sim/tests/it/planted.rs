@@ -92,6 +92,11 @@ fn a_block_that_is_ignored_is_caught() {
 }
 
 #[test]
+fn a_link_that_lets_somebody_in_after_its_end_is_caught() {
+    must_be_caught(Planted::EndedInvite);
+}
+
+#[test]
 fn what_counts_as_had_while_a_device_has_it_to_come_is_caught() {
     must_be_caught(Planted::SettledEarly);
 }

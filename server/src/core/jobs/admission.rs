@@ -99,7 +99,9 @@ impl<D: Disk, C: Clock> Core<D, C> {
                     GroupChange::Remove(_)
                     | GroupChange::Leave { .. }
                     | GroupChange::SetRole { .. }
-                    | GroupChange::SetLook(_) => {}
+                    | GroupChange::SetLook(_)
+                    | GroupChange::SetInvite(_)
+                    | GroupChange::Join { .. } => {}
                 }
                 Ok(())
             }

@@ -1,6 +1,8 @@
 //! Groups on the screen.
 
 use super::*;
+use columba_wire::{InviteLink, InviteSecret};
+
 use crate::types::{ChatMember, GroupLook, Role};
 
 const DAN: UserId = UserId::from_bytes([0xda; 16]);
@@ -28,7 +30,7 @@ fn made_by_bob(seq: u64) -> Event {
 fn info(members: &[(UserId, Role)]) -> ChatInfo {
     let from = MessageSeq::new(1);
     let members = members.iter().map(|(user, role)| ChatMember { user: *user, role: *role, from }).collect();
-    ChatInfo { chat: club(), first: from, last: MessageSeq::new(9), group: Some(look("club")), members }
+    ChatInfo { chat: club(), first: from, last: MessageSeq::new(9), group: Some(look("club")), invite: None, members }
 }
 
 impl Try {
@@ -138,6 +140,37 @@ fn changes_of_others_are_told_in_words_and_kept() {
     ada.event(changed(CAROL, 9, GroupChange::Leave { owner: Some(ADA) }));
     assert_eq!(ada.said()[0], "22:13 carol left; ada owns it now");
     assert_eq!(ada.members(), ["* #club: ada (owner)"]);
+}
+
+#[test]
+fn a_link_is_shown_to_who_made_it_and_who_has_it_is_in() {
+    let mut ada = Try::in_club();
+    let secret = InviteSecret::from_bytes([0x3f; 16]);
+    let link = InviteLink { group: club(), secret };
+    ada.typed("/group invite 48");
+    assert_eq!(ada.said().len(), 1, "it is asked for");
+    let made = GroupChange::SetInvite { secret: Some(secret), expires_ms: None };
+    ada.changed(GroupCommand::Invite(Some(48)), 2, made);
+    assert_eq!(
+        ada.said(),
+        ["* #club: ada made a link to the group".to_owned(), format!("* whoever has this comes in: {link}")]
+    );
+    ada.event(changed(CAROL, 3, GroupChange::SetInvite { secret: None, expires_ms: None }));
+    ada.event(changed(CAROL, 4, GroupChange::EndInvite));
+    ada.event(changed(DAN, 5, GroupChange::Join { secret: None }));
+    let said = ada.said();
+    for line in ["22:13 carol made a link to the group", "22:13 carol ended the link to the group"] {
+        assert!(said.contains(&line.to_owned()), "{line}: {said:?}");
+    }
+    assert!(said.iter().any(|line| line.ends_with(" came in by the link")), "{said:?}");
+
+    let mut ada = Try::among_friends();
+    ada.typed(&format!("/join {link}"));
+    ada.said();
+    ada.changed(GroupCommand::Join(link), 9, GroupChange::Join { secret: None });
+    let said = ada.said();
+    assert!(said.iter().any(|line| line.contains("writing to #c1c1c1c1")), "{said:?}");
+    assert!(said.contains(&format!("-> {:?}", Ask::Chat { chat: club() })), "{said:?}");
 }
 
 #[test]
