@@ -114,6 +114,10 @@ pub const CHAT_GROUPS_MAX: usize = 1024;
 pub const CHAT_RECEIPTS_MAX: usize = 16;
 /// Messages shown when a person is chosen.
 pub const CHAT_LOG_SHOWN: usize = 10;
+/// Messages shown by `/show` without a number.
+pub const CHAT_SHOWN: usize = 20;
+/// Messages shown by `/show`. Beyond: the command is not taken.
+pub const CHAT_SHOWN_MAX: usize = 1000;
 /// Messages shown by `/history` without a number.
 pub const CHAT_HISTORY_SHOWN: u32 = 20;
 /// Time for what is queued at the end of standard input.
