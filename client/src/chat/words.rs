@@ -9,11 +9,6 @@ use crate::types::{CallEvent, CallOutcome, Content, Media, MessageBody, MessageK
 const QUOTED_CHARS: usize = 32;
 
 /// A message with its sender: `bob: hello`, `bob changes message 3 to: hello`.
-pub(super) fn phrase(name: &str, content: &Content) -> String {
-    join(name, content, &words(content))
-}
-
-/// The same, of words that are made already.
 pub(super) fn join(name: &str, content: &Content, words: &str) -> String {
     let colon = if content.target().is_some() { "" } else { ":" };
     format!("{name}{colon} {words}")
@@ -91,6 +86,10 @@ fn note_words(note: &Note) -> String {
 mod tests {
     use super::*;
     use crate::types::CallId;
+
+    fn phrase(name: &str, content: &Content) -> String {
+        join(name, content, &words(content))
+    }
 
     #[test]
     fn every_kind_has_words_and_none_takes_over_the_terminal() {

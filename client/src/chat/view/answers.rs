@@ -10,7 +10,7 @@ use crate::{
     chat::{
         args::reason,
         text::clock,
-        words::{phrase, words},
+        words::{answered, join, words},
     },
     error::{Error, Result},
     limits::CHAT_LOG_SHOWN,
@@ -95,7 +95,9 @@ impl View {
             self.ticks.wait(number);
         }
         if self.echo {
-            let line = format!("{} {number} {}", clock(self.now_ms, self.now_ms), phrase(&self.handle, &content));
+            let words = format!("{}{}", self.quotation(MessageSeq::MAX, answered(&content)), words(&content));
+            let phrase = join(&self.handle, &content, &words);
+            let line = format!("{} {number} {phrase}", clock(self.now_ms, self.now_ms));
             self.print(Tone::Message, line);
         }
     }

@@ -190,7 +190,7 @@ impl View {
     }
 
     /// What a message answers, where it does: as it stands now, or by its number.
-    fn quotation(&self, seq: MessageSeq, target: Option<MessageSeq>) -> String {
+    pub(super) fn quotation(&self, seq: MessageSeq, target: Option<MessageSeq>) -> String {
         let Some(target) = target.filter(|target| *target < seq) else {
             return String::new();
         };

@@ -140,7 +140,8 @@ fn a_line_that_would_be_taken_for_something_typed_is_sent_as_text() {
     ada.event(stored(1, 1));
     ada.said();
     ada.typed("/react 1 👍");
-    assert_eq!(ada.said(), ["22:13 #2 ada reacts to message 1 with 👍"]);
+    ada.typed("/reply 1 indeed");
+    assert_eq!(ada.said(), ["22:13 #2 ada reacts to message 1 with 👍", "22:13 #3 ada: (to 1 ada \"␀␁odd\") indeed"]);
 }
 
 #[test]
