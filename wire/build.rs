@@ -1,6 +1,8 @@
 //! Compiles the schema without a system `protoc`.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let descriptors = protox::compile(["columba/v1/frame.proto"], ["proto"])?;
+    // No frame has a `MessageBody`: it is between clients.
+    let roots = ["columba/v1/frame.proto", "columba/v1/message.proto"];
+    let descriptors = protox::compile(roots, ["proto"])?;
     // A change is rare, and would make every frame twice as large in memory.
     let rare = ["columba.v1.Send.change", "columba.v1.Deliver.change"];
     let mut config = prost_build::Config::new();

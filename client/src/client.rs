@@ -25,7 +25,7 @@ use crate::{
     limits::{CALLS_MAX, EVENTS_MAX},
     options::Options,
     session::{Outgoing, Reply, outbox::Outbound},
-    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, Recipient, Sent, Unsent},
+    types::{Account, ChatReceipts, Event, Fingerprint, HistoryPage, Message, MessageBody, Recipient, Sent, Unsent},
 };
 
 /// A device's connection to its server, over any number of actual connections.
@@ -128,7 +128,8 @@ impl Client {
 
     /// Sends a message and waits until it is durable and has its place. Retried over reconnects, never stored twice.
     ///
-    /// Messages keep the order in which they were called for.
+    /// Messages keep the order in which they were called for. The body is sent as it is; other clients read it as text,
+    /// unless it begins with a zero byte ([`crate::types::Content`]).
     ///
     /// # Errors
     /// `NotSent`: it is not in the chat. `OutcomeUnknown`: it may be, and is not tried any more. `Refused`,
@@ -155,6 +156,22 @@ impl Client {
             Reply::Queued(client_seq) => Ok(client_seq),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Sends a typed message: [`Self::send`] with what clients have agreed on.
+    ///
+    /// # Errors
+    /// Those of [`Self::send`]; `InvalidOption` for what breaks a bound of the convention.
+    pub async fn send_content(&self, to: impl Into<Recipient>, body: impl Into<MessageBody>) -> Result<Sent> {
+        self.send(to, body.into().to_bytes()?).await
+    }
+
+    /// Queues a typed message: [`Self::queue`] with what clients have agreed on.
+    ///
+    /// # Errors
+    /// Those of [`Self::queue`]; `InvalidOption` for what breaks a bound of the convention.
+    pub async fn queue_content(&self, to: impl Into<Recipient>, body: impl Into<MessageBody>) -> Result<ClientSeq> {
+        self.queue(to, body.into().to_bytes()?).await
     }
 
     async fn call_send(&self, outgoing: Outgoing) -> Result<Reply> {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`Client`], [`Events`] | what an application calls, and what it hears; `devices` has what is about devices |
 //! | [`options`] | server, transport, trust, profile |
-//! | [`types`] | messages, receipts, presence, events |
+//! | [`types`] | messages and what they say, receipts, presence, events |
 //! | [`error`], [`limits`] | what can go wrong; every bound |
 //! | `session` | the session over all its connections: pure, no sockets, clock or files |
 //! | `driver` (D) | tokio, TLS, QUIC and WebSocket around it |
@@ -45,6 +45,12 @@
 //! - Every message for this device comes as an event, in order within its chat, and once; after a crash between
 //!   [`Events::next`] and the acknowledgement it comes once more. A gap would be told ([`Event::Gap`]).
 //! - What is lost is the connection, never the session: it reconnects with back-off and resumes.
+//!
+//! # What messages say
+//!
+//! A body is bytes. What clients have agreed on to put there is [`types::MessageBody`]: [`Client::send_content`] sends
+//! it, [`types::Message::content`] reads it and plain text alike, and a [`types::Timeline`] tells what a chat shows
+//! once its edits, deletions and reactions are applied.
 //!
 //! There is no encryption between people yet: the server can read what it stores.
 

@@ -19,6 +19,31 @@ const _: () = assert!(TYPING_EVERY.as_secs() < TYPING_LAPSES.as_secs(), "who goe
 pub const TYPING_CHATS_MAX: usize = 64;
 /// Users of whom it is known that they write, by chat. Beyond: of others it is not told.
 pub const TYPING_USERS_MAX: usize = 1024;
+/// Bytes of the reference of a media message. Beyond this and the next seven a body is not sent, and one that came is
+/// not understood: what is shown of a message has a bound that its sender cannot move.
+pub const MEDIA_REFERENCE_BYTES_MAX: usize = 512;
+/// Bytes of a media type: those in use stay below.
+pub const MEDIA_TYPE_BYTES_MAX: usize = 128;
+/// Bytes of a file's name: what file systems allow.
+pub const MEDIA_NAME_BYTES_MAX: usize = 256;
+/// Bytes of a caption.
+pub const MEDIA_CAPTION_BYTES_MAX: usize = 4096;
+/// Bytes of a thumbnail.
+pub const THUMBNAIL_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a media key.
+pub const MEDIA_KEY_BYTES_MAX: usize = 64;
+/// Bytes of a note's text.
+pub const NOTE_BYTES_MAX: usize = 1024;
+/// Bytes of a reaction: the longest emoji of today, a family in skin tones, has 41.
+pub const EMOJI_BYTES_MAX: usize = 64;
+/// Messages of a chat in a [`crate::types::Timeline`]. Beyond: the oldest go, and are not taken again.
+pub const TIMELINE_MESSAGES_MAX: usize = 4096;
+/// Bytes of the messages in a timeline, their fixed part included. Beyond: the same.
+pub const TIMELINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+const _: () = assert!(
+    TIMELINE_BYTES_MAX >= 64 * columba_wire::limits::BODY_BYTES_MAX,
+    "a page of messages of any length fits beside what is told about them"
+);
 /// Calls on their way to the driver. Beyond: the caller waits.
 pub const CALLS_MAX: usize = 256;
 /// Calls the driver takes at a time.
@@ -89,6 +114,10 @@ pub const CHAT_GROUPS_MAX: usize = 1024;
 pub const CHAT_RECEIPTS_MAX: usize = 16;
 /// Messages shown when a person is chosen.
 pub const CHAT_LOG_SHOWN: usize = 10;
+/// Messages shown by `/show` without a number.
+pub const CHAT_SHOWN: usize = 20;
+/// Messages shown by `/show`. Beyond: the command is not taken.
+pub const CHAT_SHOWN_MAX: usize = 1000;
 /// Messages shown by `/history` without a number.
 pub const CHAT_HISTORY_SHOWN: u32 = 20;
 /// Time for what is queued at the end of standard input.

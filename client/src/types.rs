@@ -2,7 +2,9 @@
 
 mod directory;
 mod group;
+mod message;
 mod signal;
+mod timeline;
 
 use core::{fmt, str::FromStr, time::Duration};
 
@@ -19,7 +21,9 @@ pub use columba_wire::Role;
 
 pub use self::{
     group::{ChatInfo, ChatMember, ChatPage, GroupChange, GroupLook, Invitation, Invite, Recipient},
+    message::{CallEvent, CallOutcome, Content, Media, MessageBody, MessageKind, Note, NoteKind},
     signal::{Call, CallId, CallStep, Signal, SignalBody, SignalTo},
+    timeline::{Shown, Timeline, TimelineItem},
 };
 use crate::error::Error;
 
@@ -133,7 +137,7 @@ pub struct Message {
     pub sender: UserId,
     /// When the server took it, milliseconds since 1970.
     pub time_ms: u64,
-    /// What it says; nothing where it is a change.
+    /// What it says, as it was sent: [`Self::content`] reads it. Nothing where it is a change.
     pub body: Bytes,
     /// What it changes of the group, where it does.
     pub change: Option<GroupChange>,

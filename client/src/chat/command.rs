@@ -1,13 +1,13 @@
 //! A typed line, understood.
 
 use columba_wire::{
-    Audience, DeviceId, InviteLink, PrivacyChange,
+    Audience, DeviceId, InviteLink, MessageSeq, PrivacyChange,
     limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, GROUP_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
 };
 
 use crate::{
-    limits::CHAT_HISTORY_SHOWN,
-    types::{ProfileChange, Role},
+    limits::{CHAT_HISTORY_SHOWN, CHAT_SHOWN, CHAT_SHOWN_MAX, EMOJI_BYTES_MAX},
+    types::{MessageBody, MessageKind, ProfileChange, Role},
 };
 
 /// Hours that a link may be good for, where it is not for ever: a year.
@@ -17,6 +17,11 @@ const INVITE_HOURS_MAX: u32 = 24 * 365;
 pub(super) const HELP: &[&str] = &[
     "/with HANDLE   choose whom to write to; every line without a / is then sent",
     "/history [N]   older messages of this chat, 20 or N (1 to 100)",
+    "/show [N]      the newest 20 or N messages on the screen as they stand, with their numbers",
+    "/reply NUMBER TEXT    answer a message",
+    "/react NUMBER EMOJI   react to a message; without EMOJI take that back",
+    "/edit NUMBER TEXT     say something else in a message of yours",
+    "/delete NUMBER        delete a message for everyone; in a group an admin deletes those of others too",
     "/who           how far the other one is: online, delivered, read",
     "/chats         the people and groups you know, and what is unread",
     "/group         who is in the chosen group; /with #NAME chooses one",
@@ -48,6 +53,10 @@ pub(super) const HELP: &[&str] = &[
 pub(super) enum Command {
     /// Send this.
     Say(String),
+    /// Send this: it names another message.
+    Tell(MessageBody),
+    /// Newest messages on the screen as they stand.
+    Show(usize),
     With(String),
     History(u32),
     Who,
@@ -172,6 +181,11 @@ fn command(text: &str) -> Result<Command, String> {
             Ok(count) if (1..=HISTORY_PAGE_MAX).contains(&count) && !more => Ok(Command::History(count)),
             Ok(_) | Err(_) => Err(format!("/history takes a number from 1 to {HISTORY_PAGE_MAX}, or none")),
         },
+        "show" => match argument.map_or(Ok(CHAT_SHOWN), str::parse) {
+            Ok(count) if (1..=CHAT_SHOWN_MAX).contains(&count) && !more => Ok(Command::Show(count)),
+            Ok(_) | Err(_) => Err(format!("/show takes a number from 1 to {CHAT_SHOWN_MAX}, or none")),
+        },
+        "reply" | "react" | "edit" | "delete" => about(name, rest.trim()).map(Command::Tell),
         "who" => none(Command::Who),
         "chats" => none(Command::Chats),
         "read" => none(Command::Read),
@@ -200,6 +214,26 @@ fn command(text: &str) -> Result<Command, String> {
         "quit" => none(Command::Quit),
         _ => Err("not sent: no such command. /help lists them; // sends a line that begins with /".to_owned()),
     }
+}
+
+/// What names a message by its number.
+fn about(name: &str, rest: &str) -> Result<MessageBody, String> {
+    let (number, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let target = number.parse().map(MessageSeq::new).ok().filter(|target| *target > MessageSeq::ZERO);
+    let target = target.ok_or_else(|| format!("/{name} needs the number of a message; /show tells them"))?;
+    let text = text.trim().to_owned();
+    let body = match name {
+        "reply" if !text.is_empty() => MessageBody::text(text).in_reply_to(target),
+        "edit" if !text.is_empty() => MessageKind::Edit { target, text }.into(),
+        "react" if text.len() <= EMOJI_BYTES_MAX => MessageKind::Reaction { target, emoji: text }.into(),
+        "react" => return Err(format!("not sent: a reaction has at most {EMOJI_BYTES_MAX} bytes")),
+        "delete" if text.is_empty() => MessageKind::Delete { target }.into(),
+        "delete" => return Err("/delete takes one number, as in: /delete 12".to_owned()),
+        _ => return Err(format!("/{name} needs a text behind the number, as in: /{name} 12 hello")),
+    };
+    // A body that is too long is none.
+    body.to_bytes().map_err(|_| too_long())?;
+    Ok(body)
 }
 
 fn device(text: &str) -> Result<DeviceId, String> {
@@ -329,6 +363,8 @@ mod tests {
     fn a_typo_in_a_command_is_not_sent_as_a_message() {
         let two = DeviceId::new(2).unwrap();
         let link = |code: &str, approves| Ok(Some(Command::Link { code: code.to_owned(), approves }));
+        let tell = |body: MessageBody| Ok(Some(Command::Tell(body)));
+        let twelve = MessageSeq::new(12);
         let say = |text: &str| Ok(Some(Command::Say(text.to_owned())));
         let named = |name: &str| {
             Command::Profile(ProfileChange { name: Some(name.to_owned().into()), ..ProfileChange::default() })
@@ -388,6 +424,13 @@ mod tests {
             ),
             ("/history", Ok(Some(Command::History(CHAT_HISTORY_SHOWN)))),
             ("/history 100", Ok(Some(Command::History(100)))),
+            ("/show", Ok(Some(Command::Show(CHAT_SHOWN)))),
+            ("/show 3", Ok(Some(Command::Show(3)))),
+            ("/reply 12  hello  there ", tell(MessageBody::text("hello  there").in_reply_to(twelve))),
+            ("/react 12 👍", tell(MessageKind::Reaction { target: twelve, emoji: "👍".to_owned() }.into())),
+            ("/react 12", tell(MessageKind::Reaction { target: twelve, emoji: String::new() }.into())),
+            ("/edit 12 hello", tell(MessageKind::Edit { target: twelve, text: "hello".to_owned() }.into())),
+            ("/delete 12", tell(MessageKind::Delete { target: twelve }.into())),
             ("/who", Ok(Some(Command::Who))),
             ("/chats", Ok(Some(Command::Chats))),
             ("/read", Ok(Some(Command::Read))),
@@ -434,6 +477,17 @@ mod tests {
             "/privacy online",
             "/privacy online all",
             "/privacy receipts nobody",
+            "/show 0",
+            "/show all",
+            "/reply",
+            "/reply 12",
+            "/reply hello",
+            "/reply 0 hello",
+            "/react",
+            "/edit 12",
+            "/delete",
+            "/delete 12 13",
+            "/delete -1",
         ]) {
             assert!(parse(line).is_err(), "{line:?}");
         }
@@ -444,6 +498,8 @@ mod tests {
         let longest = "x".repeat(BODY_BYTES_MAX);
         assert_eq!(parse(&format!("{longest}\r")), Ok(Some(Command::Say(longest.clone()))));
         assert_eq!(parse(&format!("{longest}x")), Err(too_long()));
+        assert_eq!(parse(&format!("/reply 1 {longest}")), Err(too_long()));
+        assert!(parse(&format!("/react 1 {longest}")).is_err());
     }
 
     #[test]
@@ -451,6 +507,11 @@ mod tests {
         for name in [
             "/with",
             "/history",
+            "/show",
+            "/reply",
+            "/react",
+            "/edit",
+            "/delete",
             "/who",
             "/chats",
             "/read",

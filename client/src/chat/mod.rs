@@ -7,6 +7,7 @@
 //! | `view` | what the user sees and asks for: pure, lines and requests out |
 //! | `people` | names, presence, what is unread |
 //! | `ticks` | own messages: stored, delivered, read |
+//! | `words` | what messages say, in words |
 //! | `text` | text that is safe to print; times |
 //! | `qr` | QR codes in lines |
 //! | `run` (D) | client, standard input and output around the view |
@@ -15,6 +16,8 @@
 //!
 //! One event is one line: `14:03 bob: hello` is a message of the person one writes to, `14:03 [carol] hello` one of
 //! somebody else, `#12 stored` or `#12-#15 read` the way of own messages; `* ` begins a notice, `! ` what went wrong.
+//! A reaction, an edit and a deletion are lines too when they come, as `14:03 bob reacts to message 7 with 👍`; what was
+//! there before is printed as it stands.
 //!
 //! Invariants
 //! - What others wrote is printed without control characters and without marks that change the direction of text.
@@ -33,6 +36,7 @@ mod run;
 mod text;
 mod ticks;
 mod view;
+mod words;
 
 pub use args::ChatArgs;
 pub use run::run;

@@ -190,9 +190,9 @@ async fn answer(client: Client, credential: Arc<str>, ask: Ask) -> Answer {
         Ask::OwnChats => Answer::OwnChats(own_chats(&client).await.unwrap_or_default()),
         Ask::Unsent => Answer::Unsent(client.unsent().await.unwrap_or_default()),
         Ask::Certificate => Answer::Certificate(client.certificate().await.unwrap_or_default()),
-        Ask::Queue { to, text } => {
-            let result = client.queue(to, text.clone()).await;
-            Answer::Queued { to, text, result }
+        Ask::Queue { to, body } => {
+            let result = client.queue(to, body.clone()).await;
+            Answer::Queued { to, body, result }
         }
         Ask::Log { chat } => Answer::Log { chat, messages: client.log(chat, CHAT_LOG_SHOWN).await.unwrap_or_default() },
         Ask::Find { handle, then } => {

@@ -7,6 +7,7 @@
 use core::fmt;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, MessageSeq};
 
 use crate::{
@@ -50,8 +51,7 @@ impl fmt::Display for State {
 pub(super) struct Unstored {
     pub(super) number: Number,
     pub(super) to: Recipient,
-    /// As it can be printed.
-    pub(super) text: String,
+    pub(super) body: Bytes,
 }
 
 /// See the module.
@@ -91,12 +91,12 @@ impl Ticks {
     }
 
     /// A message was queued.
-    pub(super) fn queue(&mut self, client_seq: ClientSeq, to: Recipient, text: String) -> Number {
+    pub(super) fn queue(&mut self, client_seq: ClientSeq, to: Recipient, body: Bytes) -> Number {
         if let Some(known) = self.unstored.get(&client_seq) {
             return known.number;
         }
         let number = self.number();
-        self.unstored.insert(client_seq, Unstored { number, to, text });
+        self.unstored.insert(client_seq, Unstored { number, to, body });
         number
     }
 
@@ -110,13 +110,12 @@ impl Ticks {
         self.unstored.len()
     }
 
-    /// A message has its place.
-    pub(super) fn handle_sent(&mut self, sent: &Sent) {
-        let number = match self.unstored.remove(&sent.client_seq) {
-            Some(unstored) => unstored.number,
-            None => self.number(),
-        };
+    /// A message has its place. What it says, where that is known.
+    pub(super) fn handle_sent(&mut self, sent: &Sent) -> Option<Bytes> {
+        let unstored = self.unstored.remove(&sent.client_seq);
+        let number = unstored.as_ref().map_or_else(|| self.number(), |unstored| unstored.number);
         self.place(sent.chat, sent.seq, number);
+        unstored.map(|unstored| unstored.body)
     }
 
     /// A message will not get one.
@@ -214,7 +213,7 @@ mod tests {
     fn queued(count: u64) -> Ticks {
         let mut ticks = Ticks::default();
         for client_seq in 1..=count {
-            ticks.queue(ClientSeq::new(client_seq), BOB, format!("text {client_seq}"));
+            ticks.queue(ClientSeq::new(client_seq), BOB, Bytes::from(format!("text {client_seq}")));
         }
         ticks
     }
@@ -253,7 +252,7 @@ mod tests {
     fn a_message_that_fails_is_given_back_with_its_text() {
         let mut ticks = queued(3);
         let failed = ticks.handle_failed(ClientSeq::new(2)).unwrap();
-        assert_eq!((failed.number.to_string().as_str(), failed.text.as_str()), ("#2", "text 2"));
+        assert_eq!((failed.number.to_string().as_str(), &failed.body[..]), ("#2", &b"text 2"[..]));
         assert_eq!(ticks.unstored(), 2);
         assert!(ticks.handle_failed(ClientSeq::new(2)).is_none());
         ticks.handle_sent(&sent(1, 1));
@@ -278,7 +277,7 @@ mod tests {
     fn messages_that_are_never_read_do_not_fill_the_memory() {
         let mut ticks = Ticks::default();
         for n in 1..=2 * CHAT_TICKS_MAX as u64 {
-            ticks.queue(ClientSeq::new(n), BOB, String::new());
+            ticks.queue(ClientSeq::new(n), BOB, Bytes::new());
             ticks.handle_sent(&sent(n, n));
             ticks.take_lines();
         }

@@ -19,6 +19,7 @@ import cases_people  # noqa: F401
 import cases_poll  # noqa: F401
 import cases_session  # noqa: F401
 import cases_signals  # noqa: F401
+import cases_types  # noqa: F401
 from harness import CASES, WEBSOCKET, Case, World
 from node import Node
 

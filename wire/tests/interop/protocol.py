@@ -9,6 +9,7 @@ import tempfile
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from google.protobuf.message import DecodeError
 from grpc_tools import protoc
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,6 +28,7 @@ from columba.v1 import (  # noqa: E402
     frame_pb2,
     group_pb2,
     keys_pb2,
+    message_pb2,
     people_pb2,
     presence_pb2,
     session_pb2,
@@ -59,6 +61,10 @@ AUDIENCE_CONTACTS, AUDIENCE_NOBODY = people_pb2.AUDIENCE_CONTACTS, people_pb2.AU
 GetKeys, PreKey, PutKeys = keys_pb2.GetKeys, keys_pb2.PreKey, keys_pb2.PutKeys
 SubscribePresence = presence_pb2.SubscribePresence
 Call, SendSignal, SignalBody, Typing = signal_pb2.Call, signal_pb2.SendSignal, signal_pb2.SignalBody, signal_pb2.Typing
+CallEvent, Delete, Edit, Media = message_pb2.CallEvent, message_pb2.Delete, message_pb2.Edit, message_pb2.Media
+MessageBody, MessageRef = message_pb2.MessageBody, message_pb2.MessageRef
+Reaction, System, Text = message_pb2.Reaction, message_pb2.System, message_pb2.Text
+CALL_OUTCOME_ANSWERED, SYSTEM_KIND_NOTE = message_pb2.CALL_OUTCOME_ANSWERED, message_pb2.SYSTEM_KIND_NOTE
 CALL_STEP_OFFER, CALL_STEP_ANSWER = signal_pb2.CALL_STEP_OFFER, signal_pb2.CALL_STEP_ANSWER
 
 BINDING_NONE, BINDING_TLS_EXPORTER, BINDING_SERVER_CERTIFICATE = 0, 1, 2
@@ -144,6 +150,22 @@ def pre_key_bytes(kind: str, user_id: bytes, device_id: int, key_id: int, key: b
     """Section 18: what the signature of a pre-key covers; the kind is "fallback" or "one-time"."""
     context = f"columba/1 {kind} key\0".encode()
     return context + user_id + device_id.to_bytes(4, "big") + key_id.to_bytes(8, "big") + key
+
+
+def typed(**body) -> bytes:
+    """Section 21: the body of a typed message; the fields of MessageBody as keywords."""
+    return b"\0\1" + MessageBody(**body).SerializeToString()
+
+
+def text_of(body: bytes) -> str | None:
+    """Section 21: what a body says, plain or typed; nothing where it says nothing, or is not understood."""
+    if body[:1] != b"\0":
+        return body.decode(errors="replace")
+    try:
+        read = MessageBody.FromString(body[2:]) if body[1:2] == b"\1" else MessageBody()
+    except DecodeError:
+        return None
+    return read.text.text if read.WhichOneof("kind") == "text" else None
 
 
 def record(frame: bytes) -> bytes:

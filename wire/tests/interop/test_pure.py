@@ -50,6 +50,15 @@ class Pure(unittest.TestCase):
             self.assertEqual(data, self.v[f"keys.{name}.bytes"])
             self.assertEqual(self.device.key.sign(data), self.v[f"keys.{name}.signature"])
 
+    def test_bodies(self):
+        reply = p.typed(reply_to=p.MessageRef(seq=3), text=p.Text(text="hi"))
+        self.assertEqual(reply, self.v["message.reply"])
+        reaction = p.typed(reaction=p.Reaction(target=p.MessageRef(seq=300), emoji="\U0001f44d"))
+        self.assertEqual(reaction, self.v["message.reaction"])
+        says = {reply: "hi", reaction: None, b"hi": "hi", b"": "", b"\0": None, b"\0\2hi": None, b"\0\1\xff": None}
+        for body, text in says.items():
+            self.assertEqual(p.text_of(body), text, body)
+
     def test_frames(self):
         hello = p.client_frame(1, p.Hello(versions=[1], agent="example/1"))
         self.assertEqual(hello, self.v["frame.hello"])

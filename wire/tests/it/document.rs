@@ -4,7 +4,7 @@ use columba_wire::{Code, limits};
 
 pub(crate) const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
 const LIMITS_SOURCE: &str = include_str!("../../src/limits.rs");
-const SCHEMA: [&str; 10] = [
+const SCHEMA: [&str; 11] = [
     include_str!("../../proto/columba/v1/frame.proto"),
     include_str!("../../proto/columba/v1/session.proto"),
     include_str!("../../proto/columba/v1/chat.proto"),
@@ -15,6 +15,7 @@ const SCHEMA: [&str; 10] = [
     include_str!("../../proto/columba/v1/keys.proto"),
     include_str!("../../proto/columba/v1/group.proto"),
     include_str!("../../proto/columba/v1/signal.proto"),
+    include_str!("../../proto/columba/v1/message.proto"),
 ];
 
 /// The cells of the table rows of a section.

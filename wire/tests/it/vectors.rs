@@ -7,9 +7,13 @@ use columba_wire::{
     frame::{decode_client, decode_server, encode},
     framing::{Deframer, encode_framed},
     keys::{PreKeyKind, identity_key_bytes, pre_key_bytes},
-    v1::{ClientFrame, Deliver, Hello, ServerFrame, client_frame, server_frame},
+    v1::{
+        self, ClientFrame, Deliver, Hello, MessageBody, MessageRef, ServerFrame, client_frame, message_body,
+        server_frame,
+    },
 };
 use ed25519_dalek::{Signer as _, SigningKey};
+use prost::Message as _;
 
 use crate::document::PROTOCOL;
 
@@ -123,4 +127,16 @@ fn frames_match_the_published_vectors() {
     let deliver = ServerFrame { request_id: 0, kind: Some(server_frame::Kind::Deliver(deliver)) };
     check("frame.deliver", &encode(&deliver));
     assert_eq!(decode_server(encode(&deliver)).unwrap(), deliver);
+}
+
+#[test]
+fn bodies_match_the_published_vectors() {
+    use message_body::Kind;
+    let target = |seq| Some(MessageRef { seq });
+    let reply = MessageBody { reply_to: target(3), kind: Some(Kind::Text(v1::Text { text: "hi".to_owned() })) };
+    let thumbs_up = v1::Reaction { target: target(300), emoji: "👍".to_owned() };
+    let reaction = MessageBody { reply_to: None, kind: Some(Kind::Reaction(thumbs_up)) };
+    for (name, body) in [("message.reply", reply), ("message.reaction", reaction)] {
+        check(name, &[&[0, 1], &body.encode_to_vec()[..]].concat());
+    }
 }

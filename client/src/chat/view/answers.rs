@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use columba_wire::{ChatId, Code, MessageSeq, UserId};
+use bytes::Bytes;
+use columba_wire::{ChatId, ClientSeq, Code, MessageSeq, UserId};
 
 use super::{Answer, Ask, Telling, Then, Tone, View};
 use crate::{
     chat::{
         args::reason,
-        text::{clock, printable},
+        text::clock,
+        words::{answered, join, words},
     },
     error::{Error, Result},
     limits::CHAT_LOG_SHOWN,
-    types::{Account, ChatReceipts, HistoryPage, Message, Receipt, Recipient, Unsent},
+    types::{Account, ChatReceipts, Content, HistoryPage, Message, Receipt, Recipient, Unsent},
 };
 
 impl View {
@@ -42,7 +44,7 @@ impl View {
                 }
             }
             Answer::Certificate(certificate) => self.print_me(certificate),
-            Answer::Queued { to, text, result } => self.handle_queued(to, text, result),
+            Answer::Queued { to, body, result } => self.handle_queued(to, body, result),
             Answer::Log { chat, messages } => self.handle_log(chat, &messages),
             Answer::Found { handle, then, result } => self.handle_found(handle, then, result),
             Answer::History { chat, result } => self.handle_history(chat, result),
@@ -76,24 +78,26 @@ impl View {
     }
 
     fn handle_unsent(&mut self, message: Unsent) {
-        let text = printable(&message.body);
-        let number = self.ticks.queue(message.client_seq, message.to, text.clone());
+        let text = words(&Content::parse(&message.body));
+        let number = self.ticks.queue(message.client_seq, message.to, message.body);
         let name = self.name_of(message.to);
         self.notice(format!("{number} to {name} was not sent before: {text}"));
     }
 
-    fn handle_queued(&mut self, to: Recipient, text: String, result: Result<columba_wire::ClientSeq>) {
-        let text = printable(text.as_bytes());
+    fn handle_queued(&mut self, to: Recipient, body: Bytes, result: Result<ClientSeq>) {
+        let content = Content::parse(&body);
         let client_seq = match result {
             Ok(client_seq) => client_seq,
-            Err(error) => return self.trouble(format!("not sent ({}): {text}", reason(&error))),
+            Err(error) => return self.trouble(format!("not sent ({}): {}", reason(&error), words(&content))),
         };
-        let number = self.ticks.queue(client_seq, to, text.clone());
+        let number = self.ticks.queue(client_seq, to, body);
         if !self.is_online() {
             self.ticks.wait(number);
         }
         if self.echo {
-            let line = format!("{} {number} {}: {text}", clock(self.now_ms, self.now_ms), self.handle);
+            let words = format!("{}{}", self.quotation(MessageSeq::MAX, answered(&content)), words(&content));
+            let phrase = join(&self.handle, &content, &words);
+            let line = format!("{} {number} {phrase}", clock(self.now_ms, self.now_ms));
             self.print(Tone::Message, line);
         }
     }
@@ -110,9 +114,7 @@ impl View {
             return;
         };
         self.mark_on_screen(chat, oldest);
-        for message in messages {
-            self.print_message(message);
-        }
+        self.print_page(messages.iter());
         self.mark_others_shown(chat, messages.iter());
     }
 
@@ -155,9 +157,7 @@ impl View {
         if page.complete {
             self.notice("here the chat begins".to_owned());
         }
-        for message in page.messages.iter().rev() {
-            self.print_message(message);
-        }
+        self.print_page(page.messages.iter().rev());
         self.mark_others_shown(chat, page.messages.iter());
     }
 

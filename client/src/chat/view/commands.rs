@@ -1,8 +1,8 @@
 //! What the user typed.
 
-use columba_wire::{ChatId, MessageSeq, UserId, ids::handle_is_valid};
+use columba_wire::{ChatId, UserId, ids::handle_is_valid};
 
-use super::{Ask, Leaving, Link, Peer, Telling, Then, Typed, View};
+use super::{Ask, Leaving, Link, Telling, Then, Typed, View};
 use crate::{
     chat::{
         command::{self, Command, HELP},
@@ -34,6 +34,8 @@ impl View {
     fn handle_command(&mut self, command: Command) {
         match command {
             Command::Say(text) => self.say(text),
+            Command::Tell(body) => self.tell(&body),
+            Command::Show(count) => self.show(count),
             Command::With(handle) => self.with(handle),
             Command::History(count) => self.history(count),
             Command::Who => self.who(),
@@ -56,15 +58,6 @@ impl View {
             Command::Me => self.ask(Ask::Certificate),
             Command::Help => HELP.iter().for_each(|line| self.notice((*line).to_owned())),
             Command::Quit => self.leaving = Some(Leaving::Quit),
-        }
-    }
-
-    fn say(&mut self, text: String) {
-        match self.peer {
-            Some(peer) => self.ask(Ask::Queue { to: peer.to, text }),
-            None => {
-                self.trouble(format!("not sent: nobody is chosen; /with HANDLE first: {}", printable(text.as_bytes())))
-            }
         }
     }
 
@@ -94,7 +87,7 @@ impl View {
             return;
         };
         let chat = ChatId::direct(me, user);
-        self.peer = Some(Peer { to: Recipient::User(user), chat, oldest: MessageSeq::MAX });
+        self.set_peer(Recipient::User(user), chat);
         let name = self.people.name(user);
         let notes = if user == me { ", which is you: notes" } else { "" };
         self.notice(format!("writing to {name}{notes}"));
@@ -203,7 +196,7 @@ impl View {
         }
     }
 
-    fn nobody(&mut self) {
+    pub(super) fn nobody(&mut self) {
         self.trouble("nobody is chosen: /with HANDLE first".to_owned());
     }
 

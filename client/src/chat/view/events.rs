@@ -6,10 +6,10 @@ use columba_wire::{ChatId, ClientSeq, Code, UserId};
 
 use super::{Ask, Leaving, Link, Telling, View, commands::presence_line};
 use crate::{
-    chat::args::reason,
+    chat::{args::reason, words::words},
     error::Error,
     limits::{CHAT_GROUPS_MAX, CHAT_RECEIPTS_MAX, CHAT_RETRY_SHOWN, TYPING_LAPSES},
-    types::{Carrier, Event, Message, Presence, Receipt, Recipient},
+    types::{Carrier, Content, Event, Message, Presence, Receipt, Recipient},
 };
 
 impl View {
@@ -32,10 +32,7 @@ impl View {
                     before.prev(),
                 ));
             }
-            Event::Sent(sent) => {
-                self.ticks.handle_sent(&sent);
-                self.mark_on_screen(sent.chat, sent.seq);
-            }
+            Event::Sent(sent) => self.handle_sent(&sent),
             Event::SendFailed { client_seq, reason } => self.handle_send_failed(client_seq, &reason),
             Event::Receipt(receipt) => self.handle_receipt(&receipt),
             Event::Presence(presence) => self.handle_presence(presence),
@@ -139,7 +136,8 @@ impl View {
         match self.ticks.handle_failed(client_seq) {
             Some(failed) => {
                 let name = self.name_of(failed.to);
-                self.trouble(format!("{} to {name} {what} ({reason}): {}", failed.number, failed.text));
+                let text = words(&Content::parse(&failed.body));
+                self.trouble(format!("{} to {name} {what} ({reason}): {text}", failed.number));
             }
             None => self.trouble(format!("a message of an earlier run {what} ({reason})")),
         }

@@ -1,6 +1,7 @@
 //! Groups: made, changed, chosen, shown.
 
-use columba_wire::{ChatId, Code, InviteLink, MessageSeq, UserId};
+use bytes::Bytes;
+use columba_wire::{ChatId, Code, InviteLink, UserId};
 
 use super::{Ask, Peer, View};
 use crate::{
@@ -33,7 +34,7 @@ impl View {
 
     /// From now on lines are for this group.
     pub(super) fn choose_group(&mut self, chat: ChatId) {
-        self.peer = Some(Peer { to: Recipient::Group(chat), chat, oldest: MessageSeq::MAX });
+        self.set_peer(Recipient::Group(chat), chat);
         let name = self.groups.name(chat);
         let count = self.groups.get(chat).map_or(0, |group| group.members.len());
         self.notice(format!("writing to {name}, {count} members"));
@@ -87,6 +88,8 @@ impl View {
         if let GroupChange::SetInvite { secret: Some(secret), .. } = change {
             self.notice(format!("whoever has this comes in: {}", InviteLink { group: sent.chat, secret }));
         }
+        let Sent { chat, seq, time_ms, .. } = sent;
+        self.keep(&Message { chat, seq, sender: me, time_ms, body: Bytes::new(), change: Some(change) });
         match command {
             GroupCommand::New { .. } => self.choose_group(sent.chat),
             GroupCommand::Join(_) => {

@@ -6,6 +6,7 @@
 //! | [`devices`] | the account's devices |
 //! | [`events`] | what the client tells |
 //! | [`groups`] | groups |
+//! | [`messages`] | messages on the screen |
 //! | [`people`] | profiles |
 //! | [`roster`] | contacts, blocked users, privacy |
 //! | [`answers`] | what became of requests |
@@ -21,6 +22,7 @@ mod commands;
 mod devices;
 mod events;
 mod groups;
+mod messages;
 mod people;
 mod roster;
 #[cfg(test)]
@@ -29,6 +31,7 @@ mod tests;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use columba_wire::{ChatId, ClientSeq, DeviceId, MessageSeq, UserId};
 
 pub(super) use self::{
@@ -39,7 +42,7 @@ use super::{
     command::{GroupCommand, RosterCommand},
     groups::Groups,
     people::People,
-    text::{clock, messages, printable},
+    text::{messages, printable},
     ticks::Ticks,
 };
 use crate::{
@@ -47,7 +50,7 @@ use crate::{
     limits::{CHAT_DRAIN_TIMEOUT, CHAT_QUIT_TIMEOUT},
     types::{
         Account, Carrier, ChatInfo, ChatReceipts, Fingerprint, GroupChange, HistoryPage, LinkRequest, Message,
-        ProfileChange, Recipient, Sent, Unsent, User,
+        ProfileChange, Recipient, Sent, Timeline, Unsent, User,
     },
 };
 
@@ -86,7 +89,7 @@ pub(super) enum Ask {
     DeleteAccount { handle: String },
     Unsent,
     Certificate,
-    Queue { to: Recipient, text: String },
+    Queue { to: Recipient, body: Bytes },
     Log { chat: ChatId },
     Find { handle: String, then: Then },
     History { chat: ChatId, before: MessageSeq, limit: u32 },
@@ -155,7 +158,7 @@ pub(super) enum Answer {
     AccountDeleted(Result<()>),
     Unsent(Vec<Unsent>),
     Certificate(Option<Fingerprint>),
-    Queued { to: Recipient, text: String, result: Result<ClientSeq> },
+    Queued { to: Recipient, body: Bytes, result: Result<ClientSeq> },
     Log { chat: ChatId, messages: Vec<Message> },
     Found { handle: String, then: Then, result: Result<UserId> },
     History { chat: ChatId, result: Result<HistoryPage> },
@@ -240,6 +243,8 @@ pub(super) struct View {
     groups: Groups,
     ticks: Ticks,
     peer: Option<Peer>,
+    /// What of the chosen chat is on the screen.
+    timeline: Option<Timeline>,
     /// Whom to choose once the account is known.
     first_peer: Option<String>,
     /// Whether it waits to be linked where there is no account.
@@ -275,6 +280,7 @@ impl View {
             groups: Groups::default(),
             ticks: Ticks::default(),
             peer: None,
+            timeline: None,
             first_peer: None,
             links: false,
             choosing: false,
@@ -416,30 +422,10 @@ impl View {
         other.map_or_else(|| "somebody unknown".to_owned(), |(name, _, _)| name)
     }
 
-    /// A message on its line. Own ones have their number while they are not read.
-    fn print_message(&mut self, message: &Message) {
-        let time = clock(message.time_ms, self.now_ms);
-        let text = printable(&message.body);
-        let name = self.people.name(message.sender);
-        let is_chosen = self.peer.is_some_and(|peer| peer.chat == message.chat);
-        if let Some(change) = &message.change {
-            let group = if is_chosen { String::new() } else { format!("[{}] ", self.groups.name(message.chat)) };
-            let line = format!("{time} {group}{}", self.change_line(message.sender, change));
-            return self.print(Tone::Message, line);
-        }
-        let line = if self.is_me(message.sender) {
-            match self.ticks.show(message.chat, message.seq) {
-                Some(number) => format!("{time} {number} {name}: {text}"),
-                None => format!("{time} {name}: {text}"),
-            }
-        } else if is_chosen {
-            format!("{time} {name}: {text}")
-        } else if self.groups.get(message.chat).is_some() {
-            format!("{time} [{}] {name}: {text}", self.groups.name(message.chat))
-        } else {
-            format!("{time} [{name}] {text}")
-        };
-        self.print(Tone::Message, line);
+    /// From now on lines are for this chat.
+    fn set_peer(&mut self, to: Recipient, chat: ChatId) {
+        self.peer = Some(Peer { to, chat, oldest: MessageSeq::MAX });
+        self.timeline = Some(Timeline::new(chat));
     }
 
     fn mark_shown(&mut self, chat: ChatId, seq: MessageSeq) {

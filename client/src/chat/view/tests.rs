@@ -2,6 +2,7 @@
 //! file of their own.
 
 mod groups;
+mod messages;
 
 use columba_wire::{Audience, ClientSeq, Code, DeviceId, Privacy, PrivacyChange, Role};
 
@@ -85,10 +86,10 @@ impl Try {
                 let messages = self.log.iter().filter(|message| message.chat == chat).cloned().collect();
                 Answer::Log { chat, messages }
             }
-            Ask::Queue { to, text } => {
+            Ask::Queue { to, body } => {
                 let result = Ok(ClientSeq::new(self.next_client_seq));
                 self.next_client_seq += 1;
-                Answer::Queued { to, text, result }
+                Answer::Queued { to, body, result }
             }
             other => panic!("not local: {other:?}"),
         };
@@ -315,8 +316,8 @@ fn a_line_that_is_not_sent_is_said_not_to_be() {
     let mut ada = Try::with_bob();
     ada.typed("/hlep");
     ada.view.handle_typed(Typed::TooLong);
-    let (text, result) = ("hi".to_owned(), Err(Error::OutboxFull));
-    ada.answer(Answer::Queued { to: BOB.into(), text, result });
+    let (body, result) = ("hi".into(), Err(Error::OutboxFull));
+    ada.answer(Answer::Queued { to: BOB.into(), body, result });
     assert_eq!(
         ada.said(),
         [
