@@ -168,8 +168,23 @@ impl Store {
         self.write_identity()
     }
 
-    /// Newest messages of a chat in the log, oldest first.
-    pub(crate) fn log(&self, chat: ChatId, limit: usize) -> Vec<Message> {
+    /// What has disappeared by now is on the disk no more.
+    ///
+    /// # Errors
+    /// `Store`; from then on every call fails.
+    pub(crate) fn forget_disappeared(&mut self, now_ms: u64) -> Result<(), Error> {
+        let mut any = false;
+        for log in self.state.log.values_mut() {
+            any |= forget_disappeared(log, now_ms);
+        }
+        if any { self.rewrite() } else { Ok(()) }
+    }
+
+    /// Newest messages of a chat in the log, oldest first, without those that have disappeared.
+    pub(crate) fn log(&mut self, chat: ChatId, limit: usize, now_ms: u64) -> Vec<Message> {
+        if let Some(log) = self.state.log.get_mut(&chat) {
+            forget_disappeared(log, now_ms);
+        }
         let Some(entries) = self.state.log.get(&chat) else {
             return Vec::new();
         };
@@ -256,7 +271,8 @@ impl State {
                         Outbound::Message { body, .. } => (body, None),
                         Outbound::Change { change, .. } => (Bytes::new(), Some(change)),
                     };
-                    self.remember(LogEntry::new(Message { chat, seq, sender, time_ms, body, change }));
+                    let message = Message { chat, seq, sender, time_ms, disappears_ms: None, body, change };
+                    self.remember(LogEntry::own(message));
                 }
             }
             Record::Dropped { client_seq, chat } => {
@@ -309,6 +325,24 @@ impl State {
         let outbox = self.outbox.iter().map(|(client_seq, what)| Record::queued(*client_seq, what));
         core::iter::once(next).chain(names).chain(chats).chain(log).chain(outbox).collect()
     }
+}
+
+/// Takes what has disappeared by now out of the log of a chat. Whether there was any.
+fn forget_disappeared(log: &mut VecDeque<LogEntry>, now_ms: u64) -> bool {
+    let (before, mut timer_ms) = (log.len(), 0);
+    for entry in &mut *log {
+        if let Some(timer_s) = entry.timer_s() {
+            timer_ms = u64::from(timer_s) * 1000;
+        } else if entry.change.is_some() {
+            // A change stays.
+        } else if entry.is_own {
+            entry.disappears_ms = (timer_ms > 0).then_some(entry.time_ms.saturating_add(timer_ms));
+        } else {
+            timer_ms = entry.disappears_ms.map_or(0, |at| at.saturating_sub(entry.time_ms));
+        }
+    }
+    log.retain(|entry| entry.disappears_ms.is_none_or(|at| at > now_ms));
+    log.len() < before
 }
 
 /// Reads the journal into `state`. Returns how many bytes of it count.

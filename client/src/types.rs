@@ -137,6 +137,9 @@ pub struct Message {
     pub sender: UserId,
     /// When the server took it, milliseconds since 1970.
     pub time_ms: u64,
+    /// When it disappears, milliseconds since 1970; `None`: never, or, of a message of this device that was just sent,
+    /// as the chat's last change of the timer says.
+    pub disappears_ms: Option<u64>,
     /// What it says, as it was sent: [`Self::content`] reads it. Nothing where it is a change.
     pub body: Bytes,
     /// What it changes of the group, where it does.

@@ -9,8 +9,10 @@ pub enum MessageKind {
     /// A client's: its body is opaque.
     #[default]
     Client,
-    /// A change of the group: its body is a [`crate::partition::group::GroupChange`].
+    /// A change of the chat: its body is a [`crate::partition::group::GroupChange`].
     Change,
+    /// A client's that disappears: its body begins with the seconds after which, in big-endian.
+    Timed,
 }
 
 impl MessageKind {
@@ -19,6 +21,7 @@ impl MessageKind {
         let kind = match self {
             Self::Client => 0,
             Self::Change => 1,
+            Self::Timed => 2,
         };
         kind << 24 | device.get()
     }
@@ -28,6 +31,7 @@ impl MessageKind {
         let kind = match number >> 24 {
             0 => Self::Client,
             1 => Self::Change,
+            2 => Self::Timed,
             _ => return None,
         };
         Some((kind, DeviceId::new(number & DeviceId::LAST.get()).ok()?))
@@ -49,6 +53,34 @@ pub struct StoredMessage<B = Bytes> {
     pub kind: MessageKind,
     /// Opaque to the server, where it is a client's.
     pub body: B,
+}
+
+/// What the kind [`MessageKind::Timed`] has before the client's body.
+const TIMER_BYTES: usize = 4;
+
+/// The body of a message that disappears after so many seconds.
+pub(crate) fn timed_body(timer_s: u32, body: &[u8]) -> Bytes {
+    [&timer_s.to_be_bytes(), body].concat().into()
+}
+
+impl StoredMessage {
+    /// After how many seconds it disappears; `None`: never.
+    pub fn timer_s(&self) -> Option<u32> {
+        let timer = self.body.first_chunk().filter(|_| self.kind == MessageKind::Timed)?;
+        Some(u32::from_be_bytes(*timer))
+    }
+
+    /// What its client wrote, as it is told at this time, milliseconds since 1970: nothing once it has disappeared, nor
+    /// of a change.
+    pub fn client_body(&self, now_ms: u64) -> Bytes {
+        match (self.kind, self.timer_s()) {
+            (MessageKind::Client, _) => self.body.clone(),
+            (MessageKind::Timed, Some(timer_s)) if now_ms < self.time_ms.saturating_add(u64::from(timer_s) * 1000) => {
+                self.body.slice(TIMER_BYTES..)
+            }
+            (MessageKind::Timed | MessageKind::Change, _) => Bytes::new(),
+        }
+    }
 }
 
 impl StoredMessage<&[u8]> {

@@ -78,6 +78,8 @@ pub const GROUP_REMOVED_MAX: usize = 64;
 pub const GROUP_NAME_BYTES_MAX: usize = 256;
 /// Bytes of the reference to a group's picture. Beyond: `INVALID_ARGUMENT`.
 pub const GROUP_PICTURE_BYTES_MAX: usize = 512;
+/// Seconds after which messages disappear, at most: a year. Beyond: `INVALID_ARGUMENT`.
+pub const TIMER_S_MAX: u32 = 365 * 24 * 3600;
 /// Contacts of a user that the server keeps. Beyond: `TOO_MANY`.
 pub const CONTACTS_MAX: usize = 2048;
 /// Users that a user has blocked. Beyond: `TOO_MANY`.

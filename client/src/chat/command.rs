@@ -2,7 +2,10 @@
 
 use columba_wire::{
     Audience, DeviceId, InviteLink, MessageSeq, PrivacyChange,
-    limits::{BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, GROUP_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX},
+    limits::{
+        BODY_BYTES_MAX, DEVICE_NAME_BYTES_MAX, GROUP_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PROFILE_FIELD_BYTES_MAX,
+        TIMER_S_MAX,
+    },
 };
 
 use crate::{
@@ -31,6 +34,7 @@ pub(super) const HELP: &[&str] = &[
     "/group name NAME; /group announce on|off; /group leave",
     "/group invite [HOURS]          make a link by which others come in; /group uninvite ends it",
     "/join LINK     come into a group by a link",
+    "/timer SPAN    what is written from now on disappears, as in: /timer 7d, 1h, 30m, 10s; or off",
     "/read          mark all that was shown as read, that of others too",
     "/name HANDLE   learn whose id is behind a handle",
     "/devices       the devices of this account",
@@ -105,6 +109,8 @@ pub(super) enum GroupCommand {
     Invite(Option<u32>),
     Uninvite,
     Join(InviteLink),
+    /// After so many seconds what is written disappears; 0: never.
+    Timer(u32),
 }
 
 /// What is to be done with contacts, blocked users, and what others may know.
@@ -176,6 +182,10 @@ fn command(text: &str) -> Result<Command, String> {
         "join" => match rest.trim().parse() {
             Ok(link) => Ok(Command::Group(GroupCommand::Join(link))),
             Err(_) => Err("/join needs a link, as in: /join columba:group/...".to_owned()),
+        },
+        "timer" => match argument.filter(|_| !more).and_then(timer) {
+            Some(timer_s) => Ok(Command::Group(GroupCommand::Timer(timer_s))),
+            None => Err("/timer takes a span of at most a year, as in: /timer 7d, 1h, 30m, 10s; or off".to_owned()),
         },
         "history" => match argument.map_or(Ok(CHAT_HISTORY_SHOWN), str::parse) {
             Ok(count) if (1..=HISTORY_PAGE_MAX).contains(&count) && !more => Ok(Command::History(count)),
@@ -342,6 +352,23 @@ fn group(rest: &str) -> Result<GroupCommand, String> {
     }
 }
 
+/// Seconds; 0 for `off`.
+fn timer(text: &str) -> Option<u32> {
+    if text == "off" {
+        return Some(0);
+    }
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let seconds = number.parse::<u32>().ok()?.checked_mul(unit)?;
+    (1..=TIMER_S_MAX).contains(&seconds).then_some(seconds)
+}
+
 fn profile(rest: &str) -> Result<ProfileChange, String> {
     let (field, text) = rest.trim().split_once(char::is_whitespace).unwrap_or((rest.trim(), ""));
     let text = text.trim().to_owned();
@@ -399,6 +426,10 @@ mod tests {
             ),
             ("/group name a b", Ok(Some(Command::Group(GroupCommand::Name("a b".to_owned()))))),
             ("/group announce off", Ok(Some(Command::Group(GroupCommand::Announcements(false))))),
+            ("/timer off", Ok(Some(Command::Group(GroupCommand::Timer(0))))),
+            ("/timer 7d", Ok(Some(Command::Group(GroupCommand::Timer(604_800))))),
+            ("/timer 365d", Ok(Some(Command::Group(GroupCommand::Timer(TIMER_S_MAX))))),
+            ("/timer 10s", Ok(Some(Command::Group(GroupCommand::Timer(10))))),
             ("/group invite", Ok(Some(Command::Group(GroupCommand::Invite(None))))),
             ("/group invite 48", Ok(Some(Command::Group(GroupCommand::Invite(Some(48)))))),
             ("/group uninvite", Ok(Some(Command::Group(GroupCommand::Uninvite)))),
@@ -467,6 +498,13 @@ mod tests {
             "/group announce",
             "/group bob",
             "/group invite 0",
+            "/timer",
+            "/timer 7",
+            "/timer d",
+            "/timer 0s",
+            "/timer 366d",
+            "/timer 1h 2m",
+            "/timer 99999999d",
             "/group invite long",
             "/group uninvite 3",
             "/join",
@@ -524,6 +562,7 @@ mod tests {
             "/profile",
             "/group",
             "/join",
+            "/timer",
             "/block",
             "/contacts",
             "/privacy",

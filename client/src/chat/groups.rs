@@ -96,7 +96,10 @@ impl Groups {
             GroupChange::Join { .. } => {
                 group.members.insert(by, Role::Member);
             }
-            GroupChange::SetInvite { .. } | GroupChange::EndInvite | GroupChange::Unknown => {}
+            GroupChange::SetInvite { .. }
+            | GroupChange::EndInvite
+            | GroupChange::SetTimer { .. }
+            | GroupChange::Unknown => {}
         }
     }
 

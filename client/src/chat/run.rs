@@ -312,6 +312,7 @@ async fn change_group(
             expires_ms: hours.map(|hours| now_ms() + u64::from(hours) * 3_600_000),
         },
         GroupCommand::Uninvite => GroupChange::EndInvite,
+        GroupCommand::Timer(timer_s) => GroupChange::SetTimer { timer_s },
         GroupCommand::Join(link) => {
             let change = GroupChange::Join { secret: Some(link.secret) };
             return Ok((client.make_or_change(Some(link.group), change.clone()).await?, change));

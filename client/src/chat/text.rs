@@ -37,6 +37,14 @@ pub(super) fn short_id(user: UserId) -> String {
     id
 }
 
+/// A span of time in its largest whole unit, as `/timer` takes it.
+pub(super) fn span(seconds: u32) -> String {
+    const UNITS: &[(u32, &str)] = &[(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = UNITS.iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
+    let (length, name) = unit.copied().unwrap_or((1, "s"));
+    format!("{}{name}", seconds / length)
+}
+
 /// A time of the day, UTC; with the date where that is another day than `now_ms`.
 pub(super) fn clock(time_ms: u64, now_ms: u64) -> String {
     let minutes = time_ms % DAY_MS / 60_000;
@@ -79,6 +87,12 @@ mod tests {
         assert_eq!(printable("grüße 🕊️ 你好 שלום".as_bytes()), "grüße 🕊️ 你好 שלום");
         let hostile: String = (0..=0x20_ffff).filter_map(char::from_u32).collect();
         assert!(printable(hostile.as_bytes()).chars().all(|c| !c.is_control()));
+    }
+
+    #[test]
+    fn spans_have_their_largest_whole_unit() {
+        let spans = [(1, "1s"), (90, "90s"), (120, "2m"), (3_600, "1h"), (90_000, "25h"), (604_800, "7d")];
+        spans.into_iter().for_each(|(seconds, text)| assert_eq!(span(seconds), text));
     }
 
     #[test]

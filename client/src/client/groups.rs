@@ -70,6 +70,15 @@ impl Client {
         self.change_group(link.group, GroupChange::Join { secret: Some(link.secret) }).await
     }
 
+    /// What is written to a chat from then on disappears so many seconds later, on the server and on every device; 0:
+    /// nothing does. In a group admins and the owner may say so, in a 1:1 chat that has a message both.
+    ///
+    /// # Errors
+    /// As [`Self::change_group`]; `Refused` with `INVALID_ARGUMENT` where it is so already, or more than a year.
+    pub async fn set_timer(&self, chat: ChatId, timer_s: u32) -> Result<Sent> {
+        self.change_group(chat, GroupChange::SetTimer { timer_s }).await
+    }
+
     /// Changes this group, or makes one.
     pub(crate) async fn make_or_change(&self, group: Option<ChatId>, change: GroupChange) -> Result<Sent> {
         let outgoing = Outgoing { what: Outbound::Change { group, change }, patience: Some(self.send_timeout) };

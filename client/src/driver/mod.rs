@@ -122,7 +122,12 @@ impl Driver {
         let (key, kept, store) = match options.profile {
             Profile::Directory(directory) => {
                 let server = options.server.clone();
-                let store = blocking(move || Store::open(&directory, &server)).await?;
+                let open = move || {
+                    let mut store = Store::open(&directory, &server)?;
+                    store.forget_disappeared(microseconds() / 1000)?;
+                    Ok(store)
+                };
+                let store = blocking(open).await?;
                 (store.key()?, store.kept(), Some(store))
             }
             Profile::Memory { device_key, account } => {
@@ -317,7 +322,9 @@ impl Driver {
                 None
             }
             Ask::Log { chat, limit } => {
-                Some(Reply::Log(self.store.as_ref().map(|store| store.log(chat, limit)).unwrap_or_default()))
+                let now_ms = microseconds() / 1000;
+                let log = self.store.as_mut().map(|store| store.log(chat, limit, now_ms));
+                Some(Reply::Log(log.unwrap_or_default()))
             }
             Ask::Names => Some(Reply::Names(self.store.as_ref().map(Store::names).unwrap_or_default())),
             Ask::Chats => Some(Reply::Chats(self.session.chats())),

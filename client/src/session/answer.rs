@@ -306,6 +306,10 @@ fn parse_message(deliver: v1::Deliver) -> Option<Message> {
         seq: MessageSeq::new(deliver.seq),
         sender: UserId::try_from(&deliver.sender_user[..]).ok()?,
         time_ms: deliver.time_ms,
+        disappears_ms: match deliver.timer_s {
+            0 => None,
+            timer_s => Some(deliver.time_ms.saturating_add(u64::from(timer_s) * 1000)),
+        },
         body: deliver.body,
         change: match deliver.change {
             None => None,

@@ -164,7 +164,15 @@ mod tests {
     fn message(seq: u64) -> Message {
         let chat = ChatId::from_bytes([1; 16]);
         let sender = UserId::from_bytes([2; 16]);
-        Message { chat, seq: MessageSeq::new(seq), sender, time_ms: 0, body: Bytes::new(), change: None }
+        Message {
+            chat,
+            seq: MessageSeq::new(seq),
+            sender,
+            time_ms: 0,
+            disappears_ms: None,
+            body: Bytes::new(),
+            change: None,
+        }
     }
 
     #[test]

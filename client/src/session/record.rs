@@ -120,19 +120,38 @@ pub(crate) struct LogEntry {
     /// Of a change of the group: as in a frame; one that this version does not know has no bytes, and is one still.
     #[serde(with = "optional_base64", default, skip_serializing_if = "Option::is_none")]
     pub(crate) change: Option<Bytes>,
+    /// When it disappears, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disappears_ms: Option<u64>,
+    /// Whether this device has sent it: then when it disappears is told by what is before it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub(crate) is_own: bool,
 }
 
 impl LogEntry {
     pub(crate) fn new(message: Message) -> Self {
-        let Message { chat, seq, sender, time_ms, body, change } = message;
+        let Message { chat, seq, sender, time_ms, disappears_ms, body, change } = message;
         let change = change.map(|change| change_bytes(&change));
-        Self { chat, seq, sender, time_ms, body, change }
+        Self { chat, seq, sender, time_ms, body, change, disappears_ms, is_own: false }
+    }
+
+    /// Of a message that this device has sent.
+    pub(crate) fn own(message: Message) -> Self {
+        Self { is_own: true, ..Self::new(message) }
+    }
+
+    /// Seconds that it sets the timer of its chat to.
+    pub(crate) fn timer_s(&self) -> Option<u32> {
+        match self.change.as_ref().map(parse_change)? {
+            GroupChange::SetTimer { timer_s } => Some(timer_s),
+            _ => None,
+        }
     }
 
     pub(crate) fn to_message(&self) -> Message {
-        let Self { chat, seq, sender, time_ms, ref body, ref change } = *self;
+        let Self { chat, seq, sender, time_ms, disappears_ms, ref body, ref change, .. } = *self;
         let change = change.as_ref().map(parse_change);
-        Message { chat, seq, sender, time_ms, body: body.clone(), change }
+        Message { chat, seq, sender, time_ms, disappears_ms, body: body.clone(), change }
     }
 }
 

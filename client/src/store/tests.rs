@@ -46,13 +46,13 @@ fn a_profile_is_the_same_after_reopening() {
     store.commit(vec![sent(1)]).unwrap();
     drop(store);
 
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     assert_eq!(store.key().unwrap().to_bytes(), key.to_bytes());
     assert_eq!(store.kept().account, Some(account()));
     assert_eq!(store.pinned().unwrap(), Some(Fingerprint::of(b"certificate")));
     assert_eq!(outbox(&store), [2]);
     assert_eq!(store.kept().next_client_seq, 3);
-    let log = store.log(ChatId::direct(user(1), user(2)), 10);
+    let log = store.log(ChatId::direct(user(1), user(2)), 10, 0);
     assert_eq!(log.len(), 1);
     assert_eq!(&log[0].body[..], b"body 1");
 }
@@ -118,18 +118,20 @@ fn a_rewritten_journal_amounts_to_the_same() {
         time_ms: 1,
         body: Bytes::from_static(b"hi"),
         change: None,
+        disappears_ms: None,
+        is_own: false,
     };
     store.commit(vec![Record::Delivered(entry), Record::Named { user: user(2), handle: "bob".to_owned() }]).unwrap();
     store.commit(vec![queued(601)]).unwrap();
-    let (before, log) = (store.kept(), store.log(chat, 10_000));
+    let (before, log) = (store.kept(), store.log(chat, 10_000, 0));
     assert_eq!(log.len(), LOG_MESSAGES_MAX);
     store.rewrite().unwrap();
     store.commit(vec![queued(602)]).unwrap();
     drop(store);
 
-    let store = open(directory.path());
+    let mut store = open(directory.path());
     assert_eq!(store.kept().chats, before.chats);
-    assert_eq!(store.log(chat, 10_000), log);
+    assert_eq!(store.log(chat, 10_000, 0), log);
     assert_eq!(outbox(&store), [601, 602]);
     assert_eq!(store.kept().next_client_seq, 603);
     assert_eq!(store.names().get(&user(2)).map(String::as_str), Some("bob"));
@@ -153,4 +155,45 @@ fn the_device_key_is_for_the_owner_alone() {
         let mode = directory.path().join(name).metadata().unwrap().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+}
+
+#[test]
+fn what_has_disappeared_is_neither_in_the_log_nor_on_the_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    store.set_account(&account()).unwrap();
+    let chat = ChatId::direct(user(1), user(2));
+    let delivered = |seq, text: &str, disappears_ms, timer: Option<u32>| {
+        let change = timer.map(|timer_s| crate::types::GroupChange::SetTimer { timer_s });
+        let (seq, body, time_ms) = (MessageSeq::new(seq), Bytes::copy_from_slice(text.as_bytes()), 1_000);
+        let message = Message { chat, seq, sender: user(2), time_ms, disappears_ms, body, change };
+        Record::Delivered(LogEntry::new(message))
+    };
+    let own = |n: u64, seq| {
+        let (client_seq, seq) = (ClientSeq::new(n), MessageSeq::new(seq));
+        vec![queued(n), Record::Sent { client_seq, chat, seq, time_ms: 1_000 }]
+    };
+    store.commit(vec![delivered(1, "stays", None, None)]).unwrap();
+    store.commit(own(1, 2)).unwrap();
+    store.commit(vec![delivered(3, "", None, Some(5)), delivered(4, "goes", Some(6_000), None)]).unwrap();
+    store.commit(own(2, 5)).unwrap();
+    store.commit(vec![delivered(6, "", None, Some(0))]).unwrap();
+    store.commit(own(3, 7)).unwrap();
+    let seqs = |store: &mut Store, now_ms| -> Vec<u64> {
+        store.log(chat, 100, now_ms).iter().map(|message| message.seq.get()).collect()
+    };
+    assert_eq!(seqs(&mut store, 5_999), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(store.log(chat, 100, 5_999)[4].disappears_ms, Some(6_000), "own ones too");
+    drop(store);
+    let on_disk = |text: &str| {
+        let journal = std::fs::read_to_string(directory.path().join("journal.jsonl")).unwrap();
+        journal.contains(&data_encoding::BASE64.encode(text.as_bytes()))
+    };
+    assert!(on_disk("goes") && on_disk("body 2") && on_disk("stays"));
+    let mut store = open(directory.path());
+    store.forget_disappeared(6_000).unwrap();
+    assert!(!on_disk("goes") && !on_disk("body 2") && on_disk("stays") && on_disk("body 3"));
+    assert_eq!(seqs(&mut store, 6_000), [1, 2, 3, 6, 7]);
+    drop(store);
+    assert_eq!(seqs(&mut open(directory.path()), 0), [1, 2, 3, 6, 7]);
 }

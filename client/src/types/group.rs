@@ -131,6 +131,11 @@ pub enum GroupChange {
         /// The link's.
         secret: Option<InviteSecret>,
     },
+    /// What is written from then on disappears. Of 1:1 chats too.
+    SetTimer {
+        /// Seconds, at most a year; 0: nothing disappears.
+        timer_s: u32,
+    },
     /// One that this version does not know.
     Unknown,
 }
@@ -176,6 +181,7 @@ impl GroupChange {
             })),
             Self::EndInvite => Some(Kind::SetInvite(v1::SetInvite { ended: true, ..v1::SetInvite::default() })),
             Self::Join { secret } => Some(Kind::Join(v1::JoinGroup { secret: secret_bytes(*secret) })),
+            Self::SetTimer { timer_s } => Some(Kind::SetTimer(v1::SetTimer { timer_s: *timer_s })),
             Self::Unknown => None,
         };
         v1::GroupChange { kind }
@@ -203,6 +209,7 @@ impl GroupChange {
             Some(Kind::SetInvite(v1::SetInvite { secret, expires_ms, .. })) => {
                 Self::SetInvite { secret: parse_secret(&secret)?, expires_ms: end(expires_ms) }
             }
+            Some(Kind::SetTimer(v1::SetTimer { timer_s })) => Self::SetTimer { timer_s },
             Some(Kind::Join(join)) => Self::Join { secret: parse_secret(&join.secret)? },
         })
     }
@@ -243,6 +250,8 @@ pub struct ChatInfo {
     pub invite: Option<Invite>,
     /// Everybody who is in it.
     pub members: Vec<ChatMember>,
+    /// Seconds after which what is written now disappears; 0: never.
+    pub timer_s: u32,
 }
 
 impl ChatInfo {
@@ -270,6 +279,7 @@ impl ChatInfo {
                 picture,
                 announcements,
             }),
+            timer_s: chat.timer_s,
             members: chat.members.iter().map(member).collect::<Option<_>>()?,
         })
     }

@@ -38,6 +38,7 @@ pub struct Timeline {
 struct Entry {
     sender: UserId,
     time_ms: u64,
+    disappears_ms: Option<u64>,
     says: Says,
     bytes: usize,
 }
@@ -125,7 +126,8 @@ impl Timeline {
             Some(change) => (Says::Change(change.clone()), change_bytes(change)),
             None => (Says::Content(message.content()), message.body.len()),
         };
-        let entry = Entry { sender: message.sender, time_ms: message.time_ms, says, bytes: ENTRY_BYTES + bytes };
+        let Message { sender, time_ms, disappears_ms, .. } = *message;
+        let entry = Entry { sender, time_ms, disappears_ms, says, bytes: ENTRY_BYTES + bytes };
         if let Some(target) = entry.target() {
             self.about.entry(target).or_default().insert(seq);
         }
@@ -145,20 +147,48 @@ impl Timeline {
 
     fn shrink(&mut self) {
         while self.entries.len() > TIMELINE_MESSAGES_MAX || self.bytes > self.bytes_max {
-            let Some((seq, entry)) = self.entries.pop_first() else {
+            let Some((seq, _)) = self.entries.first_key_value() else {
                 return;
             };
+            let seq = *seq;
             self.floor = seq.next();
-            self.bytes -= entry.bytes;
-            self.changes.remove(&seq);
-            if let Some(target) = entry.target()
-                && let Some(about) = self.about.get_mut(&target)
-            {
-                about.remove(&seq);
-                if about.is_empty() {
-                    self.about.remove(&target);
-                }
+            self.remove(seq);
+        }
+    }
+
+    fn remove(&mut self, seq: MessageSeq) {
+        let Some(entry) = self.entries.remove(&seq) else {
+            return;
+        };
+        self.bytes -= entry.bytes;
+        self.changes.remove(&seq);
+        if let Some(target) = entry.target()
+            && let Some(about) = self.about.get_mut(&target)
+        {
+            about.remove(&seq);
+            if about.is_empty() {
+                self.about.remove(&target);
             }
+        }
+    }
+
+    /// Messages that disappear by this time, milliseconds since 1970, are here no more.
+    pub fn forget_disappeared(&mut self, now_ms: u64) {
+        let gone = self.entries.iter().filter(|(_, entry)| entry.disappears_ms.is_some_and(|at| at <= now_ms));
+        let gone: Vec<_> = gone.map(|(seq, _)| *seq).collect();
+        gone.into_iter().for_each(|seq| self.remove(seq));
+    }
+
+    /// After how many milliseconds a message disappears that was sent at this place, as what is here before it says.
+    pub fn timer_ms_at(&self, seq: MessageSeq) -> Option<u64> {
+        let (_, before) = self.entries.range(..seq).rev().find(|(_, entry)| match &entry.says {
+            Says::Content(_) => true,
+            Says::Change(change) => matches!(change, GroupChange::SetTimer { .. }),
+        })?;
+        match &before.says {
+            Says::Change(GroupChange::SetTimer { timer_s: 0 }) => None,
+            Says::Change(GroupChange::SetTimer { timer_s }) => Some(u64::from(*timer_s) * 1000),
+            _ => Some(before.disappears_ms? - before.time_ms),
         }
     }
 
@@ -296,6 +326,7 @@ fn role_after(change: &GroupChange, by: UserId, user: UserId) -> Option<Option<R
         | GroupChange::SetLook { .. }
         | GroupChange::SetInvite { .. }
         | GroupChange::EndInvite
+        | GroupChange::SetTimer { .. }
         | GroupChange::Unknown => None,
     }
 }
@@ -313,6 +344,7 @@ fn change_bytes(change: &GroupChange) -> usize {
         | GroupChange::SetInvite { .. }
         | GroupChange::EndInvite
         | GroupChange::Join { .. }
+        | GroupChange::SetTimer { .. }
         | GroupChange::Unknown => 0,
     }
 }

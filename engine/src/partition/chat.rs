@@ -18,15 +18,15 @@ use super::{
     codec::{Put as _, Take},
     dedup::{Accepted, Known, LONG_WINDOWS_MAX, SENDERS_MAX, Sender, SenderId, WINDOWS_BYTES_MAX},
     effect::{Effect, Effects, Outcome, StoredMessage},
-    group::{GROUP_BYTES_MAX, Group, Invite, Look, Role, Seat},
+    group::{GROUP_BYTES_MAX, Group, GroupChange, Invite, Look, Role, Seat, not_there},
     receipt::{Member, put_member, take_member},
-    retention::{Retention, put_retention, take_retention},
+    retention::{Retention, put_retention_and_timer, take_retention_and_timer},
     rows::{Layer, Row, RowMap},
 };
 use crate::{
     error::Result,
     limits::VALUE_BYTES_MAX,
-    message::MessageKind,
+    message::{MessageKind, timed_body},
     planted::{self, Planted},
 };
 
@@ -43,6 +43,8 @@ pub struct Chat {
     pub pending: bool,
     /// How long its messages are kept; `None`: as the partition says.
     pub retention: Option<Retention>,
+    /// Seconds after which what is written now disappears; 0: never.
+    pub timer_s: u32,
     /// Messages up to here are deleted: every device of every member has them.
     pub deleted_up_to: MessageSeq,
     /// Messages before this are deleted, whatever retention says now.
@@ -137,6 +139,7 @@ impl ChatRow {
             created_ms,
             pending: false,
             retention: None,
+            timer_s: 0,
             deleted_up_to: MessageSeq::ZERO,
             expired_before_ms: 0,
         };
@@ -215,6 +218,17 @@ impl ChatRow {
             Some(group) => !group.look.announcements || group.member(user)?.role >= Role::Admin,
         };
         Some(Reach { members: self.members(), may_write, is_alone: self.has_gone() })
+    }
+
+    /// Whether a user of a 1:1 chat may change it so: the timer alone.
+    pub(super) fn consider_timer(&self, user: UserId, change: GroupChange) -> core::result::Result<GroupChange, Code> {
+        if self.first_of(user).is_none() || !matches!(change, GroupChange::SetTimer(_)) {
+            return Err(not_there(&change));
+        }
+        if self.has_gone() {
+            return Err(Code::UnknownUser);
+        }
+        if self.is_blocked() { Err(Code::NotAllowed) } else { Ok(change) }
     }
 
     /// How far somebody is who is a member, or was one not long ago; `None` where the user is neither.
@@ -347,14 +361,15 @@ impl Row for ChatRow {
         let is_hidden =
             matches!(people, People::Direct(_, both) if both.iter().any(|member| member.shown < member.read));
         let [first, second] = *gone;
-        let flags = [chat.pending, chat.retention.is_some(), self.group().is_some(), blocked[0], blocked[1], is_hidden];
+        let is_kept_otherwise = chat.retention.is_some() || chat.timer_s != 0;
+        let flags = [chat.pending, is_kept_otherwise, self.group().is_some(), blocked[0], blocked[1], is_hidden];
         let flags = flags.into_iter().chain([first, second]);
         out.put_u8(flags.rev().fold(0, |bits, flag| bits << 1 | u8::from(flag)));
         out.put_varint(chat.last_seq.get());
         out.put_varint(chat.created_ms);
         out.put_varint(chat.last_time_ms - chat.created_ms);
-        if chat.retention.is_some() {
-            put_retention(chat.retention, out);
+        if is_kept_otherwise {
+            put_retention_and_timer(chat.retention, chat.timer_s, out);
         }
         out.put_varint(chat.deleted_up_to.get());
         out.put_varint(chat.expired_before_ms);
@@ -382,12 +397,14 @@ impl Row for ChatRow {
         let (last_seq, created_ms) = (take.take_short_seq()?, take.take_varint()?);
         let last_time_ms = created_ms.checked_add(take.take_varint()?);
         let last_time_ms = last_time_ms.ok_or_else(|| take.malformed("a time overflows"))?;
+        let (retention, timer_s) = if flags & 2 == 2 { take_retention_and_timer(&mut take)? } else { (None, 0) };
         let chat = Chat {
             last_seq,
             last_time_ms,
             created_ms,
             pending: flags & 1 == 1,
-            retention: if flags & 2 == 2 { take_retention(&mut take)? } else { None },
+            retention,
+            timer_s,
             deleted_up_to: take.take_short_seq()?,
             expired_before_ms: take.take_varint()?,
         };
@@ -505,7 +522,12 @@ impl State {
                 }
             }
         }
-        self.store_message(NewMessage { chat, sender, client_seq, time_ms, kind: MessageKind::Client, body }, effects)
+        let timer_s = self.edit::<ChatRow>(chat).as_ref().map_or(0, |row| row.chat.timer_s);
+        let (kind, body) = match timer_s {
+            0 => (MessageKind::Client, body),
+            timer_s => (MessageKind::Timed, timed_body(timer_s, &body)),
+        };
+        self.store_message(NewMessage { chat, sender, client_seq, time_ms, kind, body }, effects)
     }
 
     /// Both users exist, and are not the same.
@@ -572,6 +594,7 @@ mod tests {
             row.remember(sender, Accepted { client_seq: ClientSeq::new(seq.get()), seq, time_ms });
         }
         row.chat.retention = Some(Retention::History { days: Some(9) });
+        row.chat.timer_s = 3600;
         row.member_mut(user(2)).unwrap().covered = MessageSeq::new(190);
         row.member_mut(user(1)).unwrap().read = MessageSeq::new(150);
         row.member_mut(user(1)).unwrap().shown = MessageSeq::new(120);

@@ -283,6 +283,7 @@ impl Group {
             GroupChange::SetInvite(invite) if invite == self.invite => Err(Code::InvalidArgument),
             GroupChange::SetInvite(Some(invite)) if invite.is_over(now_ms) => Err(Code::InvalidArgument),
             GroupChange::SetInvite(invite) => Ok(GroupChange::SetInvite(invite)),
+            GroupChange::SetTimer(timer_s) => Ok(GroupChange::SetTimer(timer_s)),
         }
     }
 
@@ -334,6 +335,8 @@ impl Group {
             }
             GroupChange::SetInvite(invite) => self.invite = *invite,
             GroupChange::Join { .. } => self.seat(&[by], Role::Member, seq),
+            // It is the chat's, not the group's alone.
+            GroupChange::SetTimer(_) => {}
         }
         Some(Vec::new())
     }
@@ -429,7 +432,7 @@ impl Marks {
 }
 
 /// What somebody learns who would change a group that is not there.
-const fn not_there(change: &GroupChange) -> Code {
+pub(super) const fn not_there(change: &GroupChange) -> Code {
     match change {
         GroupChange::Join { .. } => Code::InviteUnknown,
         _ => Code::UnknownChat,
@@ -458,17 +461,19 @@ impl State {
                 Ok(GroupChange::Create { look, members })
             }
             (Some(row), change) => {
-                let Some(group) = row.group() else {
-                    return Outcome::Refused(not_there(&change));
-                };
                 if let Some(known) = row.sent_before(sender, client_seq) {
                     return known;
                 }
                 // The time of the chat: clocks of those who lead it may differ, and what is over stays over.
                 let now_ms = time_ms.max(row.chat.last_time_ms);
-                match group.member(sender.user) {
-                    Some(seat) => group.consider(seat, change, now_ms),
-                    None => group.consider_stranger(sender.user, change, now_ms),
+                let considered = match row.group().map(|group| (group, group.member(sender.user))) {
+                    Some((group, Some(seat))) => group.consider(seat, change, now_ms),
+                    Some((group, None)) => group.consider_stranger(sender.user, change, now_ms),
+                    None => row.consider_timer(sender.user, change),
+                };
+                match considered {
+                    Ok(GroupChange::SetTimer(timer_s)) if timer_s == row.chat.timer_s => Err(Code::InvalidArgument),
+                    considered => considered,
                 }
             }
             (None, change) => Err(not_there(&change)),
@@ -480,7 +485,13 @@ impl State {
         let row = self.edit::<ChatRow>(chat).as_mut().expect("it is there, or new");
         let before = row.variable_bytes();
         let seq = row.chat.last_seq.next();
-        let freed = row.group_mut().expect("it is a group").carry_out(sender.user, &change, seq);
+        if let GroupChange::SetTimer(timer_s) = change {
+            row.chat.timer_s = timer_s;
+        }
+        let freed = match row.group_mut() {
+            Some(group) => group.carry_out(sender.user, &change, seq),
+            None => Some(Vec::new()),
+        };
         let Some(freed) = freed else {
             return Outcome::Refused(Code::Unavailable);
         };

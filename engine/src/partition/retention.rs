@@ -92,8 +92,34 @@ pub(super) fn put_retention(retention: Option<Retention>, out: &mut Vec<u8>) {
     out.put_u32(retention.and_then(Retention::days).unwrap_or_default());
 }
 
+/// Beside the tag: a timer follows.
+const TIMER: u8 = 4;
+
+/// How long a chat's messages are kept, and after how many seconds what is written disappears, or 0.
+pub(super) fn put_retention_and_timer(retention: Option<Retention>, timer_s: u32, out: &mut Vec<u8>) {
+    let tag = out.len();
+    put_retention(retention, out);
+    if timer_s != 0 {
+        out[tag] |= TIMER;
+        out.put_u32(timer_s);
+    }
+}
+
+pub(super) fn take_retention_and_timer(take: &mut Take) -> Result<(Option<Retention>, u32)> {
+    let (tag, days) = (take.take_u8()?, take.take_u32()?);
+    let timer_s = if tag & TIMER == TIMER { take.take_u32()? } else { 0 };
+    if timer_s == 0 && tag & TIMER == TIMER {
+        return Err(Error::Malformed { what: "timer", reason: "it is of no seconds" });
+    }
+    Ok((retention_of(tag & !TIMER, days)?, timer_s))
+}
+
 pub(super) fn take_retention(take: &mut Take) -> Result<Option<Retention>> {
     let (tag, days) = (take.take_u8()?, take.take_u32()?);
+    retention_of(tag, days)
+}
+
+fn retention_of(tag: u8, days: u32) -> Result<Option<Retention>> {
     let retention = match (tag, days) {
         (NOT_SAID, 0) => None,
         (FOR_EVER, 0) => Some(Retention::History { days: None }),

@@ -277,6 +277,7 @@ fn changes() -> Vec<GroupChange> {
         GroupChange::SetInvite(Some(Invite { secret: Some(InviteSecret::from_bytes(scattered(5))), expires_ms: 0 })),
         GroupChange::SetInvite(Some(Invite { secret: None, expires_ms: 1_800_000_000_000 })),
         GroupChange::SetInvite(None),
+        GroupChange::SetTimer(86_400),
         GroupChange::Join { secret: Some(InviteSecret::from_bytes(scattered(5))) },
         GroupChange::Join { secret: None },
         GroupChange::SetLook(LookChange { name: Some(name), picture: None, announcements: Some(false) }),

@@ -432,6 +432,10 @@ impl Simulation {
                 self.say(&format!("{} goes to {group} by a link", self.clients[who].handle));
                 return self.clients[who].join_group(group, secret);
             }
+            19 if rng.one_in(4) => {
+                // So long that it hides nothing while the seed runs.
+                Change::SetTimer(v1::SetTimer { timer_s: 31_000_000 + u32::try_from(rng.below(3)).expect("small") })
+            }
             7 => Change::SetLook(v1::SetLook { name: Some(Bytes::from(vec![7; 3])), ..v1::SetLook::default() }),
             _ => {
                 let number = self.next_message();

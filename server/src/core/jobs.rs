@@ -447,7 +447,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
             }
             (Answer::Handle(None), _) => error_kind(Code::UnknownUser),
             (Answer::History(messages, complete), Some(chat)) => {
-                let messages = messages.iter().map(|message| deliver_frame(chat, message)).collect();
+                let now = self.clock.wall();
+                let messages = messages.iter().map(|message| deliver_frame(chat, message, now)).collect();
                 Kind::History(v1::History { chat_id: id_bytes(chat.as_bytes()), messages, complete })
             }
             (Answer::Members(last, members), Some(chat)) => {

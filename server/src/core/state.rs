@@ -26,7 +26,7 @@ use columba_engine::{
     partition::{
         Partition,
         command::Command,
-        effect::{MessageKind, Outcome, StoredMessage},
+        effect::{Outcome, StoredMessage},
         group::{Marks, Seat},
         retention::Retention,
     },
@@ -360,14 +360,15 @@ pub(crate) fn send_command(chat: ChatId, request: &SendRequest, wall: WallTime) 
 }
 
 /// A message as a frame.
-pub(crate) fn deliver_frame(chat: ChatId, message: &StoredMessage) -> v1::Deliver {
+pub(crate) fn deliver_frame(chat: ChatId, message: &StoredMessage, now: WallTime) -> v1::Deliver {
     v1::Deliver {
         chat_id: id_bytes(chat.as_bytes()),
         seq: message.seq.get(),
         sender_user: id_bytes(message.sender.user.as_bytes()),
         sender_device: message.sender.device.get(),
         time_ms: message.time_ms,
-        body: if message.kind == MessageKind::Client { message.body.clone() } else { bytes::Bytes::new() },
+        body: message.client_body(now.as_millis()),
         change: groups::change_of(message).map(Box::new),
+        timer_s: message.timer_s().unwrap_or(0),
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn parse_change(me: UserId, change: v1::GroupChange) -> Result<GroupC
             GroupChange::SetInvite(Some(Invite { secret: Some(parse_secret(&secret)?), expires_ms }))
         }
         Kind::SetInvite(_) => return Err(Code::InvalidArgument),
+        Kind::SetTimer(set) => GroupChange::SetTimer(set.timer_s),
         Kind::Join(join) => GroupChange::Join { secret: Some(parse_secret(&join.secret)?) },
     };
     if change.is_valid() { Ok(change) } else { Err(Code::InvalidArgument) }
@@ -106,6 +107,7 @@ fn change_kind(change: GroupChange) -> Kind {
             ended: invite.is_none(),
         }),
         GroupChange::Join { .. } => Kind::Join(v1::JoinGroup::default()),
+        GroupChange::SetTimer(timer_s) => Kind::SetTimer(v1::SetTimer { timer_s }),
     }
 }
 
@@ -138,6 +140,7 @@ pub(crate) fn chat_frame(chat: ChatId, view: &ChatView) -> v1::Chat {
         last_seq: view.chat.last_seq.get(),
         group,
         members,
+        timer_s: view.chat.timer_s,
     }
 }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use columba_wire::{
     ChatId, Code, UserId,
-    limits::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX},
+    limits::{GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, TIMER_S_MAX},
     v1::{self, Role, client_frame::Kind as Request, group_change::Kind as Change, server_frame::Kind},
 };
 
@@ -310,6 +310,61 @@ fn who_has_a_link_comes_in_until_it_ends() {
         for wrong in [set_invite(&[], 0), set_invite(&[1; 15], 0), join(&[1; 17])] {
             assert_eq!(ada.change(chat, wrong).await, Err(Code::InvalidArgument));
         }
+    });
+}
+
+#[test]
+fn what_is_written_under_a_timer_is_told_until_its_time_is_up() {
+    run(LIMIT, async {
+        let node = setup().cores(2).start().await;
+        let [mut ada, mut bob, cyd] = three(&node).await;
+        let chat = ChatId::direct(ada.user(), bob.user());
+        let timer = |timer_s| Change::SetTimer(v1::SetTimer { timer_s });
+        assert_eq!(ada.change(chat, timer(3600)).await, Err(Code::UnknownChat), "there is no chat yet");
+        let client_seq = ada.next_client_seq();
+        let (to_user, body) = (id(bob.user().as_bytes()), Bytes::from_static(b"for ever"));
+        ada.send(v1::Send { client_seq, to_user, body, ..v1::Send::default() }).await.unwrap();
+        assert_eq!(ada.change(chat, timer(TIMER_S_MAX + 1)).await, Err(Code::InvalidArgument));
+        assert_eq!(ada.change(chat, rename("us")).await, Err(Code::UnknownChat), "it has no other change");
+        assert_eq!(ada.change(chat, timer(3600)).await, Ok(2));
+        assert_eq!(bob.group(chat).await.unwrap().timer_s, 3600);
+        let say = async |who: &mut Member, to: &Member, body: &'static str| {
+            let client_seq = who.next_client_seq();
+            let (to_user, body) = (id(to.user().as_bytes()), Bytes::from_static(body.as_bytes()));
+            who.send(v1::Send { client_seq, to_user, body, ..v1::Send::default() }).await.unwrap()
+        };
+        say(&mut ada, &bob, "for an hour").await;
+        // Either may change it.
+        assert_eq!(bob.change(chat, timer(1)).await, Ok(4));
+        say(&mut ada, &bob, "for a second").await;
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let came = bob.raw.delivered().await;
+            told.push((came.seq, came.timer_s));
+        }
+        assert_eq!(told, [(1, 0), (2, 0), (3, 3600), (5, 1)]);
+
+        // The history tells it until its time is up, and that it was there from then on.
+        let history = async |who: &mut Member| match who.raw.ask(get_history(chat)).await.unwrap() {
+            Kind::History(history) => history.messages,
+            other => panic!("another answer to GetHistory: {other:?}"),
+        };
+        while !history(&mut bob).await[0].body.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let left = history(&mut bob).await;
+        let bodies: Vec<_> = left.iter().map(|message| (message.seq, &message.body[..], message.timer_s)).collect();
+        let expected: [(u64, &[u8], u32); 5] =
+            [(5, b"", 1), (4, b"", 0), (3, b"for an hour", 3600), (2, b"", 0), (1, b"for ever", 0)];
+        assert_eq!(bodies, expected);
+        assert_eq!(left[1].change.as_ref().unwrap().kind, Some(timer(1)));
+
+        // In a group it is its admins'.
+        let group = ada.create("friends", &[bob.user(), cyd.user()]).await;
+        assert_eq!(bob.change(group, timer(5)).await, Err(Code::NotAllowed));
+        assert_eq!(ada.change(group, timer(5)).await, Ok(2));
+        assert_eq!(ada.change(group, timer(5)).await, Err(Code::InvalidArgument), "it is so already");
+        assert_eq!(bob.group(group).await.unwrap().timer_s, 5);
     });
 }
 

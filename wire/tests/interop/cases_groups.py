@@ -252,3 +252,21 @@ async def a_link_lets_its_holder_in(world):
     assert not seen.group.invite_secret and seen.first_seq == joined.seq, seen
     await change(alice, chat, set_invite=p.SetInvite(ended=True))
     await refused("INVITE_UNKNOWN", carol.request(p.GetInvite(chat_id=group, secret=key), "invite"))
+
+
+@case()
+async def what_disappears_is_told_without_its_body(world):
+    alice, bob, _ = await trio(world)
+    chat = p.direct_chat(alice.device.user_id, bob.device.user_id)
+    first = p.Send(client_seq=alice.device.next_client_seq(), to_user=bob.device.user_id, body=b"stays")
+    await alice.request(first, "sent")
+    await change(alice, chat, set_timer=p.SetTimer(timer_s=1))
+    goes = p.Send(client_seq=alice.device.next_client_seq(), to_user=bob.device.user_id, body=b"goes")
+    await alice.request(goes, "sent")
+    came = [await bob.receive() for _ in range(3)]
+    assert [message.timer_s for message in came] == [0, 0, 1] and came[1].change.set_timer.timer_s == 1, came
+    assert (await bob.request(p.GetChat(chat_id=chat), "chat")).timer_s == 1
+    async with asyncio.timeout(PATIENCE):
+        while (await history(bob, chat))[-1].body:
+            await asyncio.sleep(0.05)
+    assert [message.body for message in await history(bob, chat)] == [b"stays", b"", b""]

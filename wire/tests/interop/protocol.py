@@ -42,6 +42,7 @@ AddMembers, CreateGroup, GetChat = group_pb2.AddMembers, group_pb2.CreateGroup, 
 GroupChange, LeaveGroup, RemoveMembers = group_pb2.GroupChange, group_pb2.LeaveGroup, group_pb2.RemoveMembers
 SetLook, SetRole, GetChats = group_pb2.SetLook, group_pb2.SetRole, group_pb2.GetChats
 SetInvite, JoinGroup, GetInvite = group_pb2.SetInvite, group_pb2.JoinGroup, group_pb2.GetInvite
+SetTimer = group_pb2.SetTimer
 ClientFrame, ServerFrame = frame_pb2.ClientFrame, frame_pb2.ServerFrame
 Bye, Hello, Login, Ping, Register = (
     session_pb2.Bye,

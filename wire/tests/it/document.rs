@@ -92,6 +92,7 @@ fn every_limit_is_documented_with_its_value() {
         GROUP_REMOVED_MAX,
         GROUP_NAME_BYTES_MAX,
         GROUP_PICTURE_BYTES_MAX,
+        TIMER_S_MAX,
         CONTACTS_MAX,
         BLOCKED_MAX,
         CHATS_PAGE_MAX,

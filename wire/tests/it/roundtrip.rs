@@ -138,6 +138,7 @@ fn change() -> impl Strategy<Value = v1::GroupChange> {
         look,
         invite,
         join,
+        any::<u32>().prop_map(|timer_s| Kind::SetTimer(v1::SetTimer { timer_s })),
         users().prop_map(|user_ids| Kind::Add(v1::AddMembers { user_ids })),
         users().prop_map(|user_ids| Kind::Remove(v1::RemoveMembers { user_ids })),
         id().prop_map(|owner_id| Kind::Leave(v1::LeaveGroup { owner_id })),
@@ -148,8 +149,9 @@ fn change() -> impl Strategy<Value = v1::GroupChange> {
 
 fn deliver() -> impl Strategy<Value = v1::Deliver> {
     let change = option::of(change().prop_map(Box::new));
-    (id(), any::<u64>(), id(), any::<u32>(), any::<u64>(), bytes(2000), change).prop_map(
-        |(chat_id, seq, sender_user, sender_device, time_ms, body, change)| v1::Deliver {
+    (id(), any::<u64>(), id(), any::<u32>(), any::<u64>(), bytes(2000), change, any::<u32>()).prop_map(
+        |(chat_id, seq, sender_user, sender_device, time_ms, body, change, timer_s)| v1::Deliver {
+            timer_s,
             chat_id,
             seq,
             sender_user,
@@ -182,9 +184,9 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             Kind::Invite(v1::Invite { chat_id, name, picture, announcements, members, expires_ms })
         },
     );
-    let chat = (id(), any::<u64>(), any::<u64>(), option::of(group), vec(member, 0..5)).prop_map(
-        |(chat_id, first_seq, last_seq, group, members)| {
-            Kind::Chat(v1::Chat { chat_id, first_seq, last_seq, group, members })
+    let chat = (id(), any::<u64>(), any::<u64>(), option::of(group), vec(member, 0..5), any::<u32>()).prop_map(
+        |(chat_id, first_seq, last_seq, group, members, timer_s)| {
+            Kind::Chat(v1::Chat { chat_id, first_seq, last_seq, group, members, timer_s })
         },
     );
     let challenge = (any::<u32>(), any::<u64>(), bytes(40), any::<u64>(), 0..4i32).prop_map(
@@ -340,6 +342,7 @@ proptest! {
 fn largest(body: usize) -> v1::Deliver {
     let id = Bytes::from_static(&[0xff; 16]);
     v1::Deliver {
+        timer_s: 0,
         chat_id: id.clone(),
         seq: u64::MAX,
         sender_user: id,

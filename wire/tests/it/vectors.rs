@@ -116,6 +116,7 @@ fn frames_match_the_published_vectors() {
 
     let (a, b) = users();
     let deliver = Deliver {
+        timer_s: 0,
         chat_id: Bytes::copy_from_slice(ChatId::direct(a, b).as_bytes()),
         seq: 300,
         sender_user: Bytes::copy_from_slice(b.as_bytes()),

@@ -8,7 +8,7 @@ use crate::{
     chat::{
         args::reason,
         command::GroupCommand,
-        text::{clock, printable},
+        text::{clock, printable, span},
     },
     error::{Error, Result},
     types::{ChatInfo, GroupChange, Message, Recipient, Role, Sent},
@@ -18,6 +18,9 @@ impl View {
     pub(super) fn group(&mut self, command: GroupCommand) {
         if let GroupCommand::New { .. } | GroupCommand::Join(_) = command {
             return self.ask(Ask::Group { group: None, command });
+        }
+        if let (GroupCommand::Timer(_), Some(peer)) = (&command, self.peer) {
+            return self.ask(Ask::Group { group: Some(peer.chat), command });
         }
         let Some(Peer { to: Recipient::Group(group), .. }) = self.peer else {
             return self.trouble("no group is chosen: /with #NAME first".to_owned());
@@ -74,22 +77,37 @@ impl View {
                     Error::Refused { code: Code::InvalidArgument, .. } => "it is so already, or cannot be".to_owned(),
                     _ => reason(&error),
                 };
-                return self.trouble(format!("the group was not changed: {why}"));
+                return self.trouble(match command {
+                    GroupCommand::Timer(_) => format!("the timer was not changed: {why}"),
+                    _ => format!("the group was not changed: {why}"),
+                });
             }
         };
         let Some(me) = self.me.as_ref().map(|me| me.user) else {
             return;
         };
-        self.groups.handle_change(sent.chat, sent.seq, me, &change);
+        let is_direct = self.is_direct_timer(sent.chat, me, &change);
+        if !is_direct {
+            self.groups.handle_change(sent.chat, sent.seq, me, &change);
+        }
         let line = self.change_line(me, &change);
-        let name = self.groups.name(sent.chat);
+        let peer = self.peer.filter(|peer| is_direct && peer.chat == sent.chat);
+        let name = peer.map_or_else(|| self.groups.name(sent.chat), |peer| self.name_of(peer.to));
         self.notice(format!("{name}: {line}"));
         self.mark_on_screen(sent.chat, sent.seq);
         if let GroupChange::SetInvite { secret: Some(secret), .. } = change {
             self.notice(format!("whoever has this comes in: {}", InviteLink { group: sent.chat, secret }));
         }
         let Sent { chat, seq, time_ms, .. } = sent;
-        self.keep(&Message { chat, seq, sender: me, time_ms, body: Bytes::new(), change: Some(change) });
+        self.keep(&Message {
+            chat,
+            seq,
+            sender: me,
+            time_ms,
+            disappears_ms: None,
+            body: Bytes::new(),
+            change: Some(change),
+        });
         match command {
             GroupCommand::New { .. } => self.choose_group(sent.chat),
             GroupCommand::Join(_) => {
@@ -126,6 +144,9 @@ impl View {
         let Some(me) = self.me.as_ref().map(|me| me.user) else {
             return false;
         };
+        if message.change.as_ref().is_some_and(|change| self.is_direct_timer(message.chat, message.sender, change)) {
+            return false;
+        }
         if let Some(change) = &message.change {
             self.groups.handle_change(message.chat, message.seq, message.sender, change);
             let mut users = vec![message.sender];
@@ -148,6 +169,14 @@ impl View {
         self.groups.meet(message.chat);
         self.ask(Ask::Chat { chat: message.chat });
         true
+    }
+
+    /// Whether this is the one change that a 1:1 chat has.
+    fn is_direct_timer(&self, chat: ChatId, by: UserId, change: &GroupChange) -> bool {
+        let is_direct = |me: UserId| by == me || chat == ChatId::direct(me, by);
+        matches!(change, GroupChange::SetTimer { .. })
+            && self.groups.get(chat).is_none()
+            && self.me.as_ref().is_some_and(|me| is_direct(me.user))
     }
 
     /// A change in words.
@@ -183,6 +212,10 @@ impl View {
             GroupChange::SetInvite { expires_ms: None, .. } => format!("{by} made a link to the group"),
             GroupChange::SetInvite { expires_ms: Some(at), .. } => {
                 format!("{by} made a link to the group, good until {}", clock(*at, 0))
+            }
+            GroupChange::SetTimer { timer_s: 0 } => format!("{by} lets what is written from now on stay"),
+            GroupChange::SetTimer { timer_s } => {
+                format!("{by} lets what is written from now on disappear after {}", span(*timer_s))
             }
             GroupChange::EndInvite => format!("{by} ended the link to the group"),
             GroupChange::Join { .. } => format!("{by} came in by the link"),

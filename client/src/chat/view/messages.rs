@@ -62,13 +62,16 @@ impl View {
             return;
         };
         let (chat, seq, time_ms) = (sent.chat, sent.seq, sent.time_ms);
-        self.keep(&Message { chat, seq, sender, time_ms, body, change: None });
+        let timeline = self.timeline.as_ref().filter(|timeline| timeline.chat() == chat);
+        let disappears_ms = timeline.and_then(|timeline| timeline.timer_ms_at(seq)).map(|timer_ms| time_ms + timer_ms);
+        self.keep(&Message { chat, seq, sender, time_ms, disappears_ms, body, change: None });
     }
 
     /// A message of the chosen chat is on the screen.
     pub(super) fn keep(&mut self, message: &Message) {
         if let Some(timeline) = &mut self.timeline {
             timeline.insert(message);
+            timeline.forget_disappeared(self.now_ms);
         }
     }
 
@@ -88,7 +91,11 @@ impl View {
         let is_chosen = self.peer.is_some_and(|peer| peer.chat == message.chat);
         let time = clock(message.time_ms, self.now_ms);
         if let Some(change) = &message.change {
-            let group = if is_chosen { String::new() } else { format!("[{}] ", self.groups.name(message.chat)) };
+            let group = match self.groups.get(message.chat) {
+                _ if is_chosen => String::new(),
+                Some(_) => format!("[{}] ", self.groups.name(message.chat)),
+                None => format!("[{}] ", self.people.name(message.sender)),
+            };
             let line = format!("{time} {group}{}", self.change_line(message.sender, change));
             return self.print(Tone::Message, line);
         }
@@ -132,6 +139,8 @@ impl View {
 
     /// Messages of the log or the history, oldest first, each as it stands now.
     pub(super) fn print_page<'a>(&mut self, messages: impl Iterator<Item = &'a Message> + Clone) {
+        let now_ms = self.now_ms;
+        let messages = messages.filter(move |message| message.disappears_ms.is_none_or(|at| at > now_ms));
         messages.clone().for_each(|message| self.keep(message));
         self.refresh_roles();
         for message in messages {
@@ -153,6 +162,8 @@ impl View {
 
     /// The newest messages on the screen as they stand now, with the numbers by which they are named.
     pub(super) fn show(&mut self, limit: usize) {
+        let now_ms = self.now_ms;
+        self.timeline.iter_mut().for_each(|timeline| timeline.forget_disappeared(now_ms));
         self.refresh_roles();
         let Some(timeline) = self.timeline.as_ref().filter(|_| self.peer.is_some()) else {
             return self.nobody();

@@ -136,6 +136,7 @@ fn message(sender: UserId, seq: u64, text: &str) -> Message {
         seq: MessageSeq::new(seq),
         sender,
         time_ms: NOW_MS,
+        disappears_ms: None,
         body: text.to_owned().into(),
         change: None,
     }
@@ -535,7 +536,7 @@ fn a_new_device_shows_its_code_until_it_is_approved() {
     let member = |user| ChatMember { user, role: Role::Member, from: MessageSeq::new(1) };
     let members = vec![member(ADA), member(BOB)];
     let [first, last] = [1, 9].map(MessageSeq::new);
-    let chat = ChatInfo { chat: ChatId::direct(ADA, BOB), first, last, group: None, invite: None, members };
+    let chat = ChatInfo { chat: ChatId::direct(ADA, BOB), first, last, group: None, invite: None, members, timer_s: 0 };
     ada.answer(Answer::OwnChats(vec![chat]));
     let asked = ada.said();
     assert!(asked.contains(&format!("-> Handle {{ user: {BOB:?} }}")), "{asked:?}");

@@ -37,6 +37,7 @@ fn changes() -> Vec<GroupChange> {
         GroupChange::SetInvite { secret: None, expires_ms: Some(7) },
         GroupChange::SetInvite { secret: Some(InviteSecret::from_bytes([9; 16])), expires_ms: None },
         GroupChange::EndInvite,
+        GroupChange::SetTimer { timer_s: 60 },
         GroupChange::Join { secret: None },
         GroupChange::Join { secret: Some(InviteSecret::from_bytes([9; 16])) },
         GroupChange::Unknown,
@@ -271,6 +272,7 @@ fn what_a_chat_is_is_told_as_the_server_told_it() {
             invite_secret: id_bytes(&[9; 16]),
             invite_expires_ms: 7,
         }),
+        timer_s: 60,
         members: vec![member(ADA, 0, 3), member(BOB, 2, 1), member(CAROL, 77, 4)],
     };
     let ask = || Kind::GetChat(v1::GetChat { chat_id: id_bytes(group().as_bytes()) });
@@ -284,7 +286,7 @@ fn what_a_chat_is_is_told_as_the_server_told_it() {
     let look = GroupLook { name: "club".into(), picture: "cat".into(), announcements: true };
     let (first, last) = (MessageSeq::new(3), MessageSeq::new(9));
     let invite = Some(Invite { secret: InviteSecret::from_bytes([9; 16]), expires_ms: Some(7) });
-    assert_eq!(info, ChatInfo { chat: group(), first, last, group: Some(look), invite, members });
+    assert_eq!(info, ChatInfo { chat: group(), first, last, group: Some(look), invite, members, timer_s: 60 });
 
     let token = ada.request(ask());
     let number = ada.session.poll_frame(ada.now).unwrap().request_id;

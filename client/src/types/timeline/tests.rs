@@ -16,7 +16,15 @@ fn seq(seq: u64) -> MessageSeq {
 }
 
 fn plain(sender: UserId, at: u64, text: &str) -> Message {
-    Message { chat: CHAT, seq: seq(at), sender, time_ms: at, body: text.to_owned().into(), change: None }
+    Message {
+        chat: CHAT,
+        seq: seq(at),
+        sender,
+        time_ms: at,
+        disappears_ms: None,
+        body: text.to_owned().into(),
+        change: None,
+    }
 }
 
 fn typed(sender: UserId, at: u64, body: impl Into<MessageBody>) -> Message {
@@ -234,4 +242,26 @@ proptest! {
             prop_assert_eq!((&with_carol.shown, with_carol.is_edited), (&item.shown, item.is_edited));
         }
     }
+}
+
+#[test]
+fn what_has_disappeared_is_shown_no_more_and_what_is_written_next_has_the_same_timer() {
+    let timed = |at, text| Message { disappears_ms: Some(at + 5_000), ..plain(BOB, at, text) };
+    let set = |at, timer_s| changed(ADA, at, GroupChange::SetTimer { timer_s });
+    let mut timeline = of(&[
+        plain(ADA, 1, "stays"),
+        set(2, 5),
+        timed(3, "goes"),
+        Message { disappears_ms: Some(5_004), ..typed(ADA, 4, react(1, "👍")) },
+        set(6, 0),
+        plain(ADA, 7, "stays too"),
+    ]);
+    let timers: Vec<_> = (1..=8).map(|at| timeline.timer_ms_at(seq(at))).collect();
+    assert_eq!(timers, [None, None, Some(5_000), Some(5_000), Some(5_000), Some(5_000), None, None]);
+    timeline.forget_disappeared(5_002);
+    assert_eq!(timeline.items().count(), 5);
+    timeline.forget_disappeared(5_004);
+    let left: Vec<_> = timeline.items().map(|item| item.seq.get()).collect();
+    assert_eq!(left, [1, 2, 6, 7]);
+    assert!(timeline.item(seq(1)).unwrap().reactions.is_empty(), "a reaction disappears as well");
 }

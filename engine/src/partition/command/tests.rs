@@ -59,6 +59,8 @@ fn commands_survive_the_log() {
         change(GroupChange::Leave { owner: Some(user) }),
         change(GroupChange::SetRole { user, role: Role::Owner }),
         change(GroupChange::SetInvite(None)),
+        change(GroupChange::SetTimer(0)),
+        change(GroupChange::SetTimer(u32::MAX)),
         change(GroupChange::SetInvite(Some(Invite { secret: None, expires_ms: u64::MAX }))),
         change(GroupChange::SetInvite(Some(Invite { secret: Some(SECRET), expires_ms: 0 }))),
         change(GroupChange::Join { secret: None }),

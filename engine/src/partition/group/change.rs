@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use columba_wire::{
     InviteSecret, Role, UserId,
-    limits::{GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GROUP_REMOVED_MAX},
+    limits::{GROUP_MEMBERS_MAX, GROUP_NAME_BYTES_MAX, GROUP_PICTURE_BYTES_MAX, GROUP_REMOVED_MAX, TIMER_S_MAX},
 };
 
 use crate::{
@@ -111,6 +111,8 @@ pub enum GroupChange {
         /// The link's.
         secret: Option<InviteSecret>,
     },
+    /// What is written from then on disappears after so many seconds; 0: nothing does. Of 1:1 chats too.
+    SetTimer(u32),
 }
 
 const CREATE: u8 = 1;
@@ -121,6 +123,7 @@ const SET_ROLE: u8 = 5;
 const SET_LOOK: u8 = 6;
 const SET_INVITE: u8 = 7;
 const JOIN: u8 = 8;
+const SET_TIMER: u8 = 9;
 
 impl GroupChange {
     /// Whether it can be asked for: lists ascend and are not too long, nor are name and picture.
@@ -144,6 +147,7 @@ impl GroupChange {
             }
             Self::SetInvite(invite) => invite.is_none_or(|invite| invite.secret.is_some()),
             Self::Join { secret } => secret.is_some(),
+            Self::SetTimer(timer_s) => *timer_s <= TIMER_S_MAX,
         }
     }
 
@@ -156,7 +160,8 @@ impl GroupChange {
             | Self::SetRole { .. }
             | Self::SetLook(_)
             | Self::SetInvite(_)
-            | Self::Join { .. } => &[],
+            | Self::Join { .. }
+            | Self::SetTimer(_) => &[],
         }
     }
 
@@ -192,6 +197,7 @@ impl GroupChange {
             Self::Create { look, members } => 32 + look.name.len() + look.picture.len() + 16 * members.len(),
             Self::Add(users) | Self::Remove(users) => 8 + 16 * users.len(),
             Self::Leave { .. } | Self::SetRole { .. } | Self::SetInvite(_) | Self::Join { .. } => 32,
+            Self::SetTimer(_) => 8,
             Self::SetLook(look) => {
                 16 + [&look.name, &look.picture].into_iter().flatten().map(Bytes::len).sum::<usize>()
             }
@@ -242,6 +248,10 @@ impl GroupChange {
                 out.put_u8(JOIN);
                 put_secret(*secret, out);
             }
+            Self::SetTimer(timer_s) => {
+                out.put_u8(SET_TIMER);
+                out.put_u32(*timer_s);
+            }
         }
     }
 
@@ -271,6 +281,7 @@ impl GroupChange {
             }
             SET_INVITE => Self::SetInvite(None),
             JOIN => Self::Join { secret: take_secret(take)? },
+            SET_TIMER => Self::SetTimer(take.take_u32()?),
             _ => return Err(take.malformed("its kind is unknown")),
         })
     }
@@ -302,7 +313,7 @@ impl GroupChange {
     /// `Malformed`.
     pub fn of(message: &StoredMessage) -> Result<Option<Self>> {
         match message.kind {
-            MessageKind::Client => Ok(None),
+            MessageKind::Client | MessageKind::Timed => Ok(None),
             MessageKind::Change => Self::decode(message.body.clone()).map(Some),
         }
     }

@@ -92,6 +92,7 @@ enum Ask {
     /// A link with this secret, for ever or until this time; or none.
     SetInvite(Option<(u8, u64)>),
     Join(u8),
+    SetTimer(u32),
     Send,
 }
 
@@ -121,6 +122,7 @@ fn ask() -> impl Strategy<Value = Ask> {
             .prop_map(|(name, announcements)| Ask::SetLook(LookChange { name, picture: None, announcements })),
         2 => proptest::option::of((0..2u8, prop_oneof![Just(0), 1..90u64])).prop_map(Ask::SetInvite),
         3 => (0..2u8).prop_map(Ask::Join),
+        1 => (0..3u32).prop_map(Ask::SetTimer),
         4 => Just(Ask::Send),
     ]
 }
@@ -145,6 +147,7 @@ struct Model {
     owed: BTreeMap<u8, u64>,
     look: Look,
     invite: Option<(u8, u64)>,
+    timer_s: u32,
     last: u64,
     answered: BTreeMap<u8, (Command, u64)>,
 }
@@ -259,6 +262,13 @@ impl Model {
                 self.last += 1;
                 self.invite = *invite;
             }
+            Ask::SetTimer(timer_s) => {
+                if *timer_s == self.timer_s {
+                    return Err(Code::InvalidArgument);
+                }
+                self.last += 1;
+                self.timer_s = *timer_s;
+            }
             Ask::Join(_) => unreachable!("a member does not"),
         }
         Ok(self.last)
@@ -275,6 +285,7 @@ fn command(by: u8, client_seq: u64, ask: Ask) -> Command {
         Ask::SetInvite(invite) => GroupChange::SetInvite(
             invite.map(|(secret, expires_ms)| Invite { secret: Some(secret_of(secret)), expires_ms }),
         ),
+        Ask::SetTimer(timer_s) => GroupChange::SetTimer(timer_s),
         Ask::Join(secret) => GroupChange::Join { secret: Some(secret_of(secret)) },
         Ask::Send => return send(by, client_seq),
     };
@@ -300,7 +311,8 @@ async fn check(bench: &Bench, model: &Model) {
             continue;
         };
         let view = found.unwrap();
-        assert_eq!((view.chat.last_seq.get(), view.from.get()), (model.last, *from));
+        let chat = &view.chat;
+        assert_eq!((chat.last_seq.get(), view.from.get(), chat.timer_s), (model.last, *from, model.timer_s));
         let (look, seats) = view.group.unwrap();
         assert_eq!(look, model.look);
         let roles: BTreeMap<_, _> = seats
@@ -344,6 +356,9 @@ async fn run(seed: u64, members: &[u8], steps: Vec<Step>) {
                     Ok(seq) => {
                         let sent = Outcome::Sent { seq: MessageSeq::new(seq), time_ms: client_seq, duplicate: false };
                         assert_eq!(outcome, sent, "{by}: {ask:?}");
+                        if let (Ask::Send, [Effect::Committed { message, .. }]) = (&ask, &effects[..]) {
+                            assert_eq!(message.timer_s().unwrap_or(0), model.timer_s);
+                        }
                         // Those who were in and those who are in: who is put out is told so.
                         let mut all: Vec<_> = before.keys().chain(model.members.keys()).copied().collect();
                         all.sort_unstable();
@@ -433,6 +448,51 @@ fn what_somebody_lacks_who_was_put_out_is_kept_for_it() {
         assert!(!block_on(bench.partition().chat(group())).unwrap().unwrap().pending);
         bench.apply(&advance(2, 4, 3)).await;
         assert_eq!(deleted(&bench), 4);
+    });
+}
+
+#[test]
+fn a_direct_chat_has_a_timer_and_no_other_change() {
+    block_on(async {
+        let mut bench = Bench::open(1).await;
+        let chat = ChatId::direct(user(1), user(2));
+        let say = |n: u8, client_seq| {
+            let peer = Some(user(if n == 1 { 2 } else { 1 }));
+            let (client_seq, body) = (ClientSeq::new(client_seq), Bytes::from_static(b"hi"));
+            Command::Send { chat, peer, sender: device(n), client_seq, time_ms: client_seq.get(), body }
+        };
+        let change = |n, client_seq, change| {
+            let client_seq = ClientSeq::new(client_seq);
+            Command::ChangeGroup { chat, sender: device(n), client_seq, time_ms: client_seq.get(), change }
+        };
+        let refused = Outcome::Refused;
+        assert_eq!(bench.apply(&change(1, 1, GroupChange::SetTimer(9))).await.0, refused(Code::UnknownChat));
+        bench.apply(&say(1, 2)).await;
+        for (n, asked, code) in [
+            (3, GroupChange::SetTimer(9), Code::UnknownChat),
+            (1, GroupChange::SetTimer(0), Code::InvalidArgument),
+            (1, GroupChange::Add(users(&[3])), Code::UnknownChat),
+            (3, GroupChange::Join { secret: Some(secret_of(1)) }, Code::InviteUnknown),
+        ] {
+            assert_eq!(bench.apply(&change(n, 3, asked.clone())).await.0, refused(code), "{asked:?}");
+        }
+        let set = change(2, 4, GroupChange::SetTimer(9));
+        let sent = |duplicate| Outcome::Sent { seq: MessageSeq::new(2), time_ms: 4, duplicate };
+        assert_eq!(bench.apply(&set).await.0, sent(false));
+        assert_eq!(bench.apply(&set).await.0, sent(true));
+        bench.apply(&say(1, 5)).await;
+        bench.flush_and_reopen().await;
+        bench.apply(&say(2, 6)).await;
+        let last = MessageSeq::new(4);
+        let page = bench.partition().messages(chat, MessageSeq::new(1), last, usize::MAX).await.unwrap();
+        let told: Vec<_> =
+            page.messages.iter().map(|message| (message.timer_s(), message.client_body(9_004))).collect();
+        let hi = Bytes::from_static(b"hi");
+        assert_eq!(told, [(None, hi.clone()), (None, Bytes::new()), (Some(9), hi.clone()), (Some(9), hi)]);
+        assert_eq!(page.messages[2].client_body(9_005), Bytes::new(), "it has disappeared");
+        let block = Command::BlockChat { by: user(1), other: user(2), blocked: true, time_ms: 7 };
+        bench.apply(&block).await;
+        assert_eq!(bench.apply(&change(2, 8, GroupChange::SetTimer(0))).await.0, refused(Code::NotAllowed));
     });
 }
 

@@ -50,7 +50,7 @@ fn membership(changes: &Changes) -> Membership {
             Some(Change::Join(_)) => {
                 members.insert(*by);
             }
-            Some(Change::SetRole(_) | Change::SetLook(_) | Change::SetInvite(_)) | None => {}
+            Some(Change::SetRole(_) | Change::SetLook(_) | Change::SetInvite(_) | Change::SetTimer(_)) | None => {}
         }
         all.insert(*seq, members.clone());
     }

@@ -101,7 +101,8 @@ impl<D: Disk, C: Clock> Core<D, C> {
                     | GroupChange::SetRole { .. }
                     | GroupChange::SetLook(_)
                     | GroupChange::SetInvite(_)
-                    | GroupChange::Join { .. } => {}
+                    | GroupChange::Join { .. }
+                    | GroupChange::SetTimer(_) => {}
                 }
                 Ok(())
             }

@@ -181,7 +181,7 @@ impl<D: Disk> CoreState<D> {
             match output {
                 LiveOutput::Push(session, way, chat, message) => {
                     self.metrics.delivers_total.add(1);
-                    let deliver = Kind::Deliver(deliver_frame(chat, &message));
+                    let deliver = Kind::Deliver(deliver_frame(chat, &message, self.wall));
                     self.route_session(session, SessionMessage::Push(way, deliver));
                 }
                 LiveOutput::Synced(session) => {

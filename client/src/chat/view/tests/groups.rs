@@ -30,7 +30,8 @@ fn made_by_bob(seq: u64) -> Event {
 fn info(members: &[(UserId, Role)]) -> ChatInfo {
     let from = MessageSeq::new(1);
     let members = members.iter().map(|(user, role)| ChatMember { user: *user, role: *role, from }).collect();
-    ChatInfo { chat: club(), first: from, last: MessageSeq::new(9), group: Some(look("club")), invite: None, members }
+    let (last, group) = (MessageSeq::new(9), Some(look("club")));
+    ChatInfo { chat: club(), first: from, last, group, invite: None, members, timer_s: 0 }
 }
 
 impl Try {
@@ -171,6 +172,18 @@ fn a_link_is_shown_to_who_made_it_and_who_has_it_is_in() {
     let said = ada.said();
     assert!(said.iter().any(|line| line.contains("writing to #c1c1c1c1")), "{said:?}");
     assert!(said.contains(&format!("-> {:?}", Ask::Chat { chat: club() })), "{said:?}");
+}
+
+#[test]
+fn the_timer_of_a_direct_chat_makes_no_group_of_it() {
+    let mut ada = Try::among_friends();
+    let chat = ChatId::direct(ADA, BOB);
+    let timer = |timer_s| GroupChange::SetTimer { timer_s };
+    ada.event(Event::Message(Message { change: Some(timer(604_800)), ..message(BOB, 2, "") }));
+    assert_eq!(ada.said()[0], "22:13 [bob] bob lets what is written from now on disappear after 7d");
+    ada.event(Event::Message(Message { change: Some(timer(0)), ..message(ADA, 3, "") }));
+    ada.said();
+    assert!(ada.view.groups.get(chat).is_none());
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn an_admin_of_a_group_deletes_what_others_wrote() {
     let member = |(user, role)| ChatMember { user, role, from: MessageSeq::new(1) };
     let members = [(ADA, Role::Admin), (BOB, Role::Member), (CAROL, Role::Owner)].map(member).to_vec();
     let (first, last) = (MessageSeq::new(1), MessageSeq::new(4));
-    ada.answer(Answer::Chat(Ok(ChatInfo { chat, first, last, group: Some(look), invite: None, members })));
+    ada.answer(Answer::Chat(Ok(ChatInfo { chat, first, last, group: Some(look), invite: None, members, timer_s: 0 })));
     ada.typed("/with #club");
     ada.said();
     for said in [message(BOB, 5, "spam"), typed(BOB, 6, answer(5, "more")), typed(BOB, 7, delete(1))] {
