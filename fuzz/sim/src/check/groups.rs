@@ -127,13 +127,16 @@ pub fn links_lead_in_while_they_hold(clients: &[Client]) -> Vec<String> {
         let Some((_, (_, made, _))) = own().find(|(_, (of, _, change))| of == chat && is_made(change)) else {
             continue;
         };
-        let told = changes.get(chat).into_iter().flat_map(|changes| changes.range(made + 1..*seq));
+        let handle = &client.handle;
+        if made > seq {
+            broken.push(format!("{handle} came into {chat} with seq {seq} by a link that was made with {made}"));
+            continue;
+        }
+        let between = made + 1..*seq;
+        let told = changes.get(chat).into_iter().flat_map(|changes| changes.range(between.clone()));
         let mut told = told.filter_map(|(at, (_, change))| change.kind.as_ref().filter(|kind| ends(kind)).map(|_| *at));
-        let mut kept =
-            own().filter(|(_, (of, at, change))| of == chat && (made + 1..*seq).contains(at) && ends(change));
-        let end = told.next().or_else(|| kept.next().map(|(_, (_, at, _))| *at));
-        if let Some(end) = end.or((made > seq).then_some(*made)) {
-            let handle = &client.handle;
+        let mut kept = own().filter(|(_, (of, at, change))| of == chat && between.contains(at) && ends(change));
+        if let Some(end) = told.next().or_else(|| kept.next().map(|(_, (_, at, _))| *at)) {
             broken.push(format!("{handle} came into {chat} with seq {seq} by a link that ended with {end}"));
         }
     }
