@@ -85,8 +85,11 @@ impl View {
         }
     }
 
-    /// A new message on its line. Nothing where it wants to change what its sender may not.
+    /// A new message on its line. Nothing where it wants to change what its sender may not, or has disappeared already.
     pub(super) fn print_message(&mut self, message: &Message) {
+        if message.disappears_ms.is_some_and(|at| at <= self.now_ms) {
+            return;
+        }
         self.keep(message);
         let is_chosen = self.peer.is_some_and(|peer| peer.chat == message.chat);
         let time = clock(message.time_ms, self.now_ms);

@@ -181,7 +181,13 @@ fn the_timer_of_a_direct_chat_makes_no_group_of_it() {
     let timer = |timer_s| GroupChange::SetTimer { timer_s };
     ada.event(Event::Message(Message { change: Some(timer(604_800)), ..message(BOB, 2, "") }));
     assert_eq!(ada.said()[0], "22:13 [bob] bob lets what is written from now on disappear after 7d");
-    ada.event(Event::Message(Message { change: Some(timer(0)), ..message(ADA, 3, "") }));
+    let timed = |seq, text, at| Event::Message(Message { disappears_ms: Some(at), ..message(BOB, seq, text) });
+    ada.event(timed(3, "just in time", NOW_MS + 1));
+    ada.event(timed(4, "", NOW_MS));
+    let said = ada.said();
+    assert!(said.iter().any(|line| line.ends_with("just in time")), "{said:?}");
+    assert!(!said.iter().any(|line| line == "22:13 [bob] "), "{said:?}");
+    ada.event(Event::Message(Message { change: Some(timer(0)), ..message(ADA, 5, "") }));
     ada.said();
     assert!(ada.view.groups.get(chat).is_none());
 }
