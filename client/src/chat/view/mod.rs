@@ -6,7 +6,7 @@
 //! | [`devices`] | the account's devices |
 //! | [`events`] | what the client tells |
 //! | [`groups`] | groups |
-//! | [`messages`] | messages on the screen |
+//! | `messages` | messages on the screen |
 //! | [`people`] | profiles |
 //! | [`roster`] | contacts, blocked users, privacy |
 //! | [`answers`] | what became of requests |
