@@ -146,6 +146,13 @@ pub struct Message {
     pub change: Option<GroupChange>,
 }
 
+impl Message {
+    /// Whether it has disappeared by this time, milliseconds since 1970.
+    pub fn has_disappeared(&self, now_ms: u64) -> bool {
+        self.disappears_ms.is_some_and(|at| at <= now_ms)
+    }
+}
+
 /// A message of this device that is durable and has its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {

@@ -8,6 +8,7 @@ use columba_wire::{
     },
 };
 
+use super::text::parse_span;
 use crate::{
     limits::{CHAT_HISTORY_SHOWN, CHAT_SHOWN, CHAT_SHOWN_MAX, EMOJI_BYTES_MAX},
     types::{MessageBody, MessageKind, ProfileChange, Role},
@@ -357,16 +358,7 @@ fn timer(text: &str) -> Option<u32> {
     if text == "off" {
         return Some(0);
     }
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    let seconds = number.parse::<u32>().ok()?.checked_mul(unit)?;
-    (1..=TIMER_S_MAX).contains(&seconds).then_some(seconds)
+    parse_span(text).filter(|seconds| (1..=TIMER_S_MAX).contains(seconds))
 }
 
 fn profile(rest: &str) -> Result<ProfileChange, String> {

@@ -4,7 +4,6 @@ use std::{
     io::{ErrorKind, IsTerminal as _},
     path::PathBuf,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -26,6 +25,7 @@ use super::{
 };
 use crate::{
     client::{Client, Events, groups::new_secret},
+    driver::now_ms,
     error::Error,
     limits::{CHAT_LOG_SHOWN, EVENTS_MAX, OWN_CHATS_MAX},
     types::{ChatInfo, GroupChange, GroupLook, PrivacyChange, Sent},
@@ -313,10 +313,7 @@ async fn change_group(
         },
         GroupCommand::Uninvite => GroupChange::EndInvite,
         GroupCommand::Timer(timer_s) => GroupChange::SetTimer { timer_s },
-        GroupCommand::Join(link) => {
-            let change = GroupChange::Join { secret: Some(link.secret) };
-            return Ok((client.make_or_change(Some(link.group), change.clone()).await?, change));
-        }
+        GroupCommand::Join(link) => GroupChange::Join { secret: Some(link.secret) },
     };
     Ok((client.make_or_change(group, change.clone()).await?, change))
 }
@@ -352,11 +349,4 @@ impl Signals {
             _ = self.hangup.recv() => {}
         }
     }
-}
-
-/// Milliseconds since 1970, for display.
-#[expect(clippy::disallowed_methods, reason = "a driver: the clock on the wall")]
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -37,12 +37,20 @@ pub(super) fn short_id(user: UserId) -> String {
     id
 }
 
-/// A span of time in its largest whole unit, as `/timer` takes it.
+/// The units of spans: seconds of each, the largest first.
+const UNITS: &[(u32, char)] = &[(86_400, 'd'), (3_600, 'h'), (60, 'm'), (1, 's')];
+
+/// A span of time in its largest whole unit.
 pub(super) fn span(seconds: u32) -> String {
-    const UNITS: &[(u32, &str)] = &[(86_400, "d"), (3_600, "h"), (60, "m")];
     let unit = UNITS.iter().find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
-    let (length, name) = unit.copied().unwrap_or((1, "s"));
+    let (length, name) = unit.copied().unwrap_or((1, 's'));
     format!("{}{name}", seconds / length)
+}
+
+/// The seconds of what [`span`] gives; `None` where it is no span, or has more than 32 bits.
+pub(super) fn parse_span(text: &str) -> Option<u32> {
+    let (length, number) = UNITS.iter().find_map(|(length, name)| Some((length, text.strip_suffix(*name)?)))?;
+    number.parse::<u32>().ok()?.checked_mul(*length)
 }
 
 /// A time of the day, UTC; with the date where that is another day than `now_ms`.
@@ -92,7 +100,10 @@ mod tests {
     #[test]
     fn spans_have_their_largest_whole_unit() {
         let spans = [(1, "1s"), (90, "90s"), (120, "2m"), (3_600, "1h"), (90_000, "25h"), (604_800, "7d")];
-        spans.into_iter().for_each(|(seconds, text)| assert_eq!(span(seconds), text));
+        for (seconds, text) in spans {
+            assert_eq!(span(seconds), text);
+            assert_eq!(parse_span(text), Some(seconds));
+        }
     }
 
     #[test]

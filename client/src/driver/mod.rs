@@ -124,7 +124,7 @@ impl Driver {
                 let server = options.server.clone();
                 let open = move || {
                     let mut store = Store::open(&directory, &server)?;
-                    store.forget_disappeared(microseconds() / 1000)?;
+                    store.forget_disappeared(now_ms())?;
                     Ok(store)
                 };
                 let store = blocking(open).await?;
@@ -322,8 +322,7 @@ impl Driver {
                 None
             }
             Ask::Log { chat, limit } => {
-                let now_ms = microseconds() / 1000;
-                let log = self.store.as_mut().map(|store| store.log(chat, limit, now_ms));
+                let log = self.store.as_mut().map(|store| store.log(chat, limit, now_ms()));
                 Some(Reply::Log(log.unwrap_or_default()))
             }
             Ask::Names => Some(Reply::Names(self.store.as_ref().map(Store::names).unwrap_or_default())),
@@ -482,8 +481,16 @@ fn random() -> u64 {
 }
 
 /// Microseconds since 1970: above every number that an earlier process of the same device has given.
-#[expect(clippy::disallowed_methods, reason = "a driver: the start of a numbering that survives without a disk")]
 fn microseconds() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(1)
+    u64::try_from(since_1970().as_micros()).unwrap_or(1)
+}
+
+/// Milliseconds since 1970: for display, and for what disappears.
+pub(crate) fn now_ms() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver: the clock on the wall")]
+fn since_1970() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

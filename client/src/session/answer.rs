@@ -200,10 +200,6 @@ impl Session {
         if message.change.as_ref().is_some_and(|change| change.begins_for(me, message.sender)) {
             cursor.progress.come_at(message.seq);
         }
-        // What follows that this user came in may be there before it is known that it did.
-        if self.outbox.joins(chat) {
-            cursor.progress.come_at(message.seq);
-        }
         let outbox = &self.outbox;
         match cursor.handle_deliver(message.clone(), || outbox.unanswered_in(chat)) {
             Verdict::Duplicate { kept } => {

@@ -133,7 +133,7 @@ impl Cursor {
         }
         let after = MessageSeq::new(self.progress.have);
         let holes = self.progress.holes_below(seq.get());
-        let missing = holes > 0 && holes > unanswered() + self.progress.unknown;
+        let missing = holes > 0 && holes > unanswered().saturating_add(self.progress.unknown);
         if missing && self.gap_after.replace(after) != Some(after) {
             return Verdict::Gap { after };
         }

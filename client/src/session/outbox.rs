@@ -189,14 +189,11 @@ impl Outbox {
         self.in_flight_max = in_flight_max.clamp(1, SENDS_IN_FLIGHT_MAX);
     }
 
-    /// Those that may be in this chat already.
+    /// How many seqs of this chat those may have that are in it already: any number, where one of them may have let
+    /// this user in, since what was before is not for it.
     pub(crate) fn unanswered_in(&self, chat: ChatId) -> u64 {
-        self.entries.values().filter(|entry| entry.was_out && entry.chat == chat).count() as u64
-    }
-
-    /// Whether this user may have come into this group, and does not know it yet.
-    pub(crate) fn joins(&self, chat: ChatId) -> bool {
-        self.entries.values().any(|entry| entry.was_out && entry.chat == chat && entry.what.is_join())
+        let out = self.entries.values().filter(|entry| entry.was_out && entry.chat == chat);
+        out.fold(0u64, |count, entry| count.saturating_add(if entry.what.is_join() { u64::MAX } else { 1 }))
     }
 
     /// A message whose deadline has passed.

@@ -26,6 +26,8 @@ pub struct Timeline {
     about: BTreeMap<MessageSeq, BTreeSet<MessageSeq>>,
     /// The messages that may change roles.
     changes: BTreeSet<MessageSeq>,
+    /// The messages that disappear, by when.
+    ends: BTreeSet<(u64, MessageSeq)>,
     /// The roles where no message tells them.
     roles: BTreeMap<UserId, Role>,
     /// Nothing below is taken.
@@ -99,6 +101,7 @@ impl Timeline {
             entries: BTreeMap::new(),
             about: BTreeMap::new(),
             changes: BTreeSet::new(),
+            ends: BTreeSet::new(),
             roles: BTreeMap::new(),
             floor: MessageSeq::ZERO,
             bytes: 0,
@@ -134,6 +137,7 @@ impl Timeline {
         if matches!(entry.says, Says::Change(_)) {
             self.changes.insert(seq);
         }
+        self.ends.extend(disappears_ms.map(|at| (at, seq)));
         self.bytes += entry.bytes;
         self.entries.insert(seq, entry);
         self.shrink();
@@ -162,6 +166,9 @@ impl Timeline {
         };
         self.bytes -= entry.bytes;
         self.changes.remove(&seq);
+        if let Some(at) = entry.disappears_ms {
+            self.ends.remove(&(at, seq));
+        }
         if let Some(target) = entry.target()
             && let Some(about) = self.about.get_mut(&target)
         {
@@ -174,9 +181,9 @@ impl Timeline {
 
     /// Messages that disappear by this time, milliseconds since 1970, are here no more.
     pub fn forget_disappeared(&mut self, now_ms: u64) {
-        let gone = self.entries.iter().filter(|(_, entry)| entry.disappears_ms.is_some_and(|at| at <= now_ms));
-        let gone: Vec<_> = gone.map(|(seq, _)| *seq).collect();
-        gone.into_iter().for_each(|seq| self.remove(seq));
+        while let Some((_, seq)) = self.ends.first().copied().filter(|(at, _)| *at <= now_ms) {
+            self.remove(seq);
+        }
     }
 
     /// After how many milliseconds a message disappears that was sent at this place, as what is here before it says.
@@ -188,7 +195,7 @@ impl Timeline {
         match &before.says {
             Says::Change(GroupChange::SetTimer { timer_s: 0 }) => None,
             Says::Change(GroupChange::SetTimer { timer_s }) => Some(u64::from(*timer_s) * 1000),
-            _ => Some(before.disappears_ms? - before.time_ms),
+            _ => Some(before.disappears_ms?.saturating_sub(before.time_ms)),
         }
     }
 
@@ -281,7 +288,7 @@ impl Timeline {
                 Says::Content(_) => None,
             }
         });
-        // In a 1:1 chat there are neither changes nor roles.
+        // In a 1:1 chat no change tells a role, and there is none.
         let role = told.unwrap_or_else(|| self.roles.get(&user).copied());
         matches!(role, Some(Role::Admin | Role::Owner))
     }

@@ -522,12 +522,7 @@ impl State {
                 }
             }
         }
-        let timer_s = self.edit::<ChatRow>(chat).as_ref().map_or(0, |row| row.chat.timer_s);
-        let (kind, body) = match timer_s {
-            0 => (MessageKind::Client, body),
-            timer_s => (MessageKind::Timed, timed_body(timer_s, &body)),
-        };
-        self.store_message(NewMessage { chat, sender, client_seq, time_ms, kind, body }, effects)
+        self.store_message(NewMessage { chat, sender, client_seq, time_ms, kind: MessageKind::Client, body }, effects)
     }
 
     /// Both users exist, and are not the same.
@@ -546,7 +541,8 @@ impl State {
         Outcome::Done
     }
 
-    /// Gives a message the chat's next seq. Its sender is one of the chat's, and has not sent it before.
+    /// Gives a message the chat's next seq, and a client's the chat's timer. Its sender is one of the chat's, and has
+    /// not sent it before.
     pub(super) fn store_message(&mut self, message: NewMessage, effects: &mut Effects) -> Outcome {
         let NewMessage { chat, sender, client_seq, time_ms, kind, body } = message;
         let row = self.edit::<ChatRow>(chat).as_mut().expect("it is there");
@@ -556,6 +552,10 @@ impl State {
             seq = row.chat.last_seq;
         }
         row.chat.last_seq = seq;
+        let (kind, body) = match (kind, row.chat.timer_s) {
+            (MessageKind::Client, timer_s @ 1..) => (MessageKind::Timed, timed_body(timer_s, &body)),
+            (kind, _) => (kind, body),
+        };
         // Files hold messages by time, and are read by seq: both must grow together.
         let time_ms = time_ms.max(row.chat.last_time_ms);
         row.chat.last_time_ms = time_ms;

@@ -515,7 +515,7 @@ impl Client {
                 self.groups.known.insert(chat);
             }
             if let What::Change(_, v1::GroupChange { kind: Some(change) }) = &send.what {
-                self.groups.handle_carried_out(chat, sent.seq, change.clone());
+                self.groups.carried_out.push((chat, sent.seq, change.clone()));
             }
             let (seq, client_seq, body) = (sent.seq, sent.client_seq, send.what.body());
             let at = self.now;
@@ -597,7 +597,6 @@ impl Client {
             let is_of_group = at.is_some_and(|at| self.unanswered[at].what.is_of_group());
             if is_of_group && REFUSALS.contains(&code) {
                 let refused = self.unanswered.remove(at.unwrap_or_default()).expect("it was just found");
-                self.groups.handle_refused(&refused.what);
                 self.groups.refused.push(refused.what.body());
                 return self.send_unsent();
             }

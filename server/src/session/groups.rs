@@ -56,7 +56,7 @@ fn parse_secret(secret: &[u8]) -> Result<InviteSecret, Code> {
 
 /// Asks which group a link leads to.
 pub(super) fn get_invite(get: &v1::GetInvite) -> Result<Ask, Code> {
-    let chat = ChatId::try_from(&get.chat_id[..]).map_err(|_| Code::InvalidArgument)?;
+    let chat = super::parse_chat(&get.chat_id)?;
     Ok(Ask::Invite { chat, secret: parse_secret(&get.secret)? })
 }
 

@@ -12,7 +12,7 @@ use columba_wire::{
 use crate::{
     link::Over,
     node::{Node, run, setup},
-    raw::{Person, Raw, ack, id},
+    raw::{Person, Raw, ack, id, send},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -321,18 +321,15 @@ fn what_is_written_under_a_timer_is_told_until_its_time_is_up() {
         let chat = ChatId::direct(ada.user(), bob.user());
         let timer = |timer_s| Change::SetTimer(v1::SetTimer { timer_s });
         assert_eq!(ada.change(chat, timer(3600)).await, Err(Code::UnknownChat), "there is no chat yet");
-        let client_seq = ada.next_client_seq();
-        let (to_user, body) = (id(bob.user().as_bytes()), Bytes::from_static(b"for ever"));
-        ada.send(v1::Send { client_seq, to_user, body, ..v1::Send::default() }).await.unwrap();
+        let say = async |who: &mut Member, to: &Member, body: &'static str| {
+            let client_seq = who.next_client_seq();
+            who.raw.ask(send(client_seq, to.user(), body)).await.unwrap()
+        };
+        say(&mut ada, &bob, "for ever").await;
         assert_eq!(ada.change(chat, timer(TIMER_S_MAX + 1)).await, Err(Code::InvalidArgument));
         assert_eq!(ada.change(chat, rename("us")).await, Err(Code::UnknownChat), "it has no other change");
         assert_eq!(ada.change(chat, timer(3600)).await, Ok(2));
         assert_eq!(bob.group(chat).await.unwrap().timer_s, 3600);
-        let say = async |who: &mut Member, to: &Member, body: &'static str| {
-            let client_seq = who.next_client_seq();
-            let (to_user, body) = (id(to.user().as_bytes()), Bytes::from_static(body.as_bytes()));
-            who.send(v1::Send { client_seq, to_user, body, ..v1::Send::default() }).await.unwrap()
-        };
         say(&mut ada, &bob, "for an hour").await;
         // Either may change it.
         assert_eq!(bob.change(chat, timer(1)).await, Ok(4));
@@ -472,7 +469,7 @@ fn a_stranger_cannot_tell_a_group_from_none() {
         }
         // A 1:1 chat is no group, not even for its members.
         let direct = ChatId::direct(ada.user(), bob.user());
-        ada.raw.ask(crate::raw::send(1_000, bob.user(), "hi")).await.unwrap();
+        ada.raw.ask(send(1_000, bob.user(), "hi")).await.unwrap();
         assert_eq!(ada.say(direct, "as a group").await, Err(Code::UnknownChat));
         assert_eq!(ada.change(direct, add(&[eve.user()])).await, Err(Code::UnknownChat));
         let seen = ada.group(direct).await.unwrap();

@@ -16,16 +16,15 @@ use crate::{
 
 impl View {
     pub(super) fn group(&mut self, command: GroupCommand) {
-        if let GroupCommand::New { .. } | GroupCommand::Join(_) = command {
-            return self.ask(Ask::Group { group: None, command });
-        }
-        if let (GroupCommand::Timer(_), Some(peer)) = (&command, self.peer) {
-            return self.ask(Ask::Group { group: Some(peer.chat), command });
-        }
-        let Some(Peer { to: Recipient::Group(group), .. }) = self.peer else {
-            return self.trouble("no group is chosen: /with #NAME first".to_owned());
+        let group = match (&command, self.peer) {
+            (GroupCommand::New { .. }, _) => None,
+            (GroupCommand::Join(link), _) => Some(link.group),
+            // The one that 1:1 chats have too.
+            (GroupCommand::Timer(_), Some(peer)) => Some(peer.chat),
+            (_, Some(Peer { to: Recipient::Group(group), .. })) => Some(group),
+            _ => return self.trouble("no group is chosen: /with #NAME first".to_owned()),
         };
-        self.ask(Ask::Group { group: Some(group), command });
+        self.ask(Ask::Group { group, command });
     }
 
     pub(super) fn show_members(&mut self) {

@@ -63,7 +63,8 @@ impl View {
         };
         let (chat, seq, time_ms) = (sent.chat, sent.seq, sent.time_ms);
         let timeline = self.timeline.as_ref().filter(|timeline| timeline.chat() == chat);
-        let disappears_ms = timeline.and_then(|timeline| timeline.timer_ms_at(seq)).map(|timer_ms| time_ms + timer_ms);
+        let disappears_ms =
+            timeline.and_then(|timeline| timeline.timer_ms_at(seq)).map(|timer_ms| time_ms.saturating_add(timer_ms));
         self.keep(&Message { chat, seq, sender, time_ms, disappears_ms, body, change: None });
     }
 
@@ -71,7 +72,6 @@ impl View {
     pub(super) fn keep(&mut self, message: &Message) {
         if let Some(timeline) = &mut self.timeline {
             timeline.insert(message);
-            timeline.forget_disappeared(self.now_ms);
         }
     }
 
@@ -87,7 +87,7 @@ impl View {
 
     /// A new message on its line. Nothing where it wants to change what its sender may not, or has disappeared already.
     pub(super) fn print_message(&mut self, message: &Message) {
-        if message.disappears_ms.is_some_and(|at| at <= self.now_ms) {
+        if message.has_disappeared(self.now_ms) {
             return;
         }
         self.keep(message);
@@ -143,7 +143,7 @@ impl View {
     /// Messages of the log or the history, oldest first, each as it stands now.
     pub(super) fn print_page<'a>(&mut self, messages: impl Iterator<Item = &'a Message> + Clone) {
         let now_ms = self.now_ms;
-        let messages = messages.filter(move |message| message.disappears_ms.is_none_or(|at| at > now_ms));
+        let messages = messages.filter(move |message| !message.has_disappeared(now_ms));
         messages.clone().for_each(|message| self.keep(message));
         self.refresh_roles();
         for message in messages {
@@ -165,8 +165,6 @@ impl View {
 
     /// The newest messages on the screen as they stand now, with the numbers by which they are named.
     pub(super) fn show(&mut self, limit: usize) {
-        let now_ms = self.now_ms;
-        self.timeline.iter_mut().for_each(|timeline| timeline.forget_disappeared(now_ms));
         self.refresh_roles();
         let Some(timeline) = self.timeline.as_ref().filter(|_| self.peer.is_some()) else {
             return self.nobody();

@@ -321,6 +321,7 @@ impl View {
     /// The time, milliseconds since 1970.
     pub(super) fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.timeline.iter_mut().for_each(|timeline| timeline.forget_disappeared(now_ms));
     }
 
     /// What is to be done next.

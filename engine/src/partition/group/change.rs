@@ -185,6 +185,17 @@ impl GroupChange {
         Ok(change)
     }
 
+    /// Reads the change that a stored message is; `None` where it is another message.
+    ///
+    /// # Errors
+    /// `Malformed`.
+    pub fn of(message: &StoredMessage) -> Result<Option<Self>> {
+        match message.kind {
+            MessageKind::Client | MessageKind::Timed => Ok(None),
+            MessageKind::Change => Self::decode(message.body.clone()).map(Some),
+        }
+    }
+
     /// The bytes of it.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.encoded_bytes_max());
@@ -304,17 +315,4 @@ fn put_look(look: &Look, out: &mut Vec<u8>) {
 
 fn take_look(take: &mut Take) -> Result<Look> {
     Ok(Look { name: take.take_bytes()?, picture: take.take_bytes()?, announcements: take.take_bool()? })
-}
-
-impl GroupChange {
-    /// Reads the change that a stored message is; `None` where it is another message.
-    ///
-    /// # Errors
-    /// `Malformed`.
-    pub fn of(message: &StoredMessage) -> Result<Option<Self>> {
-        match message.kind {
-            MessageKind::Client | MessageKind::Timed => Ok(None),
-            MessageKind::Change => Self::decode(message.body.clone()).map(Some),
-        }
-    }
 }

@@ -61,8 +61,6 @@ pub struct Groups {
     pub changes: BTreeMap<ChatId, BTreeMap<u64, (UserId, v1::GroupChange)>>,
     /// Its own changes that are stored: where, and what was asked for.
     pub carried_out: Vec<(ChatId, u64, Change)>,
-    /// Groups into which it wants to come, and was not answered.
-    joining: BTreeSet<ChatId>,
     /// Bodies of messages that were refused for good.
     pub refused: Vec<Bytes>,
     reads: BTreeMap<u64, (ChatId, u64)>,
@@ -73,32 +71,18 @@ pub struct Groups {
     pub read_at_end: BTreeMap<ChatId, u64>,
 }
 
-impl Groups {
-    /// A change of this device is stored.
-    pub(super) fn handle_carried_out(&mut self, chat: ChatId, seq: u64, change: Change) {
-        if matches!(change, Change::Join(_)) {
-            self.joining.remove(&chat);
-        }
-        self.carried_out.push((chat, seq, change));
-    }
-
-    /// What this device sent was refused for good.
-    pub(super) fn handle_refused(&mut self, what: &What) {
-        if let What::Change(Some(chat), v1::GroupChange { kind: Some(Change::Join(_)) }) = what {
-            self.joining.remove(chat);
-        }
-    }
-}
-
 impl Client {
     /// Whether it may have come into a group without knowing it.
     pub fn may_have_joined(&self, group: ChatId) -> bool {
-        self.groups.joining.contains(&group)
+        self.unanswered.iter().any(|send| match &send.what {
+            What::Change(Some(of), change) => *of == group && matches!(change.kind, Some(Change::Join(_))),
+            _ => false,
+        })
     }
 
     /// Wants to come into a group by a link. One after the other: else it is not known which is answered.
     pub fn join_group(&mut self, group: ChatId, secret: Bytes) {
-        if self.groups.joining.insert(group) {
+        if !self.may_have_joined(group) {
             self.change_group(group, Change::Join(v1::JoinGroup { secret }));
         }
     }
