@@ -101,11 +101,10 @@ impl Chat {
             if !self.wait().await {
                 return self.end();
             }
-            self.view.set_now(now_ms());
         }
     }
 
-    /// Takes in what comes next. Whether to go on.
+    /// Takes in what comes next, with the time at which it comes: long after what came before, maybe. Whether to go on.
     async fn wait(&mut self) -> bool {
         if let Some(patience) = self.view.leaves_within() {
             self.leave_at.get_or_insert_with(|| Instant::now() + patience);
@@ -116,6 +115,7 @@ impl Chat {
             () = self.signals.next() => return false,
             Some(answer) = self.asked.join_next(), if !self.asked.is_empty() => {
                 if let Ok(answer) = answer {
+                    self.view.set_now(now_ms());
                     self.view.handle_answer(answer);
                 }
             }
@@ -123,6 +123,7 @@ impl Chat {
                 let Some(event) = event else {
                     return false;
                 };
+                self.view.set_now(now_ms());
                 self.view.handle_event(event);
                 // What is there already is shown together: ticks and marks coalesce.
                 for _ in 0..EVENTS_MAX {
@@ -133,6 +134,7 @@ impl Chat {
                 }
             }
             typed = self.typed.recv(), if self.view.takes_lines() => {
+                self.view.set_now(now_ms());
                 self.view.handle_typed(typed.unwrap_or(Typed::End));
             }
             () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => return false,
